@@ -1,0 +1,1 @@
+"""Penstock: a PostgreSQL proxy that pools, routes, caches and shards."""

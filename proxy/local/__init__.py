@@ -1,0 +1,1 @@
+"""The embedded local stack: real PostgreSQL and Valkey servers out of wheels."""

@@ -1,0 +1,1 @@
+"""Where a statement goes and why: pure functions over statement, session and topology."""

@@ -1,0 +1,1 @@
+"""The process: listeners, start-up, shutdown."""

@@ -1,0 +1,1 @@
+"""One client: the state machine that drives parse, route, cache, pool and relay."""

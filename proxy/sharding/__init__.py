@@ -1,0 +1,1 @@
+"""Key functions and the shard map."""

@@ -1,0 +1,1 @@
+"""Statement text to facts: kind, tables, functions, key predicates."""
