@@ -1,1 +1,1 @@
-"""Nodes, their health, replication positions and the catalogue, watched from outside the data path."""
+"""Nodes: their health, replication positions and catalogue, watched beside the data path."""

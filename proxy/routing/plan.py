@@ -1,0 +1,102 @@
+"""A plan: all that routing can know of a query string before it sees session, node or parameters.
+
+Plans are made once per text, catalogue and rule set and then looked up, so the hot path only reads
+attributes. `planner.plan` makes them, `decide.decide` turns one into a `Route`.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.sql.statement import Analysis, Begin, KeyValue
+
+
+class Access(enum.Enum):
+    """Which kind of node may run it."""
+
+    READ = "read"  # a replica may
+    WRITE = "write"  # the primary must
+    REFUSE = "refuse"  # no node may: `refusal` says why
+    LOCAL = "local"  # Penstock answers by itself: SHOW ROUTE FOR, EXPLAIN (PENSTOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """A statement that a rule caches."""
+
+    rule: str
+    ttl_seconds: float
+    max_bytes: int
+    reads: tuple[str, ...]
+    """Epoch names of every base table read, sorted."""
+    label: str
+    """The readable part of the key that patterns match: table names joined by `+`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardKey:
+    """A sharded table's occurrence and the values that pin it: all must fall on one shard."""
+
+    table: str
+    column: str
+    values: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """A statement on sharded tables. `shard` is set where literals alone decide."""
+
+    keys: tuple[ShardKey, ...]
+    shard: int | None
+    resolve: Callable[[tuple[bytes | None, ...], tuple[int, ...], tuple[int, ...]], int]
+    """(parameter values, format codes as in Bind, type OIDs as in Parse, 0 unknown) -> shard.
+    Raises `proxy.routing.route.ShardRefused`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a statement is not run: an ErrorResponse in the making."""
+
+    sqlstate: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """See the module's docstring. Epoch names are bare table names; "*" is the whole database."""
+
+    analysis: Analysis
+    kind: str
+    """Label for metrics: a `Kind`'s value, or "multi"."""
+    access: Access
+    reason: str
+    """Why `access`, in words for a person."""
+    writes: frozenset[str] = frozenset()
+    """Epoch names to move around it, cascades and partitions included; empty for a read."""
+    cache: CachePlan | None = None
+    uncached_reason: str = ""
+    shard: ShardPlan | None = None
+    refusal: Refusal | None = None
+    node_hint: str | None = None
+    begin: Begin | None = None
+    """Set where the string is exactly one BEGIN or START TRANSACTION."""
+    ends_transaction: bool = False
+    """Set where the string is exactly one COMMIT or ROLLBACK (not to a savepoint)."""
+    rolls_back: bool = False
+    """Set where the string is exactly one ROLLBACK, COMMIT or ROLLBACK TO: runs in a failed
+    transaction."""
+    settings: frozenset[str] = frozenset()
+    settings_unknown: bool = False
+    resets_all: bool = False
+    sets_transaction: bool = False
+    """SET TRANSACTION: isolation may differ from what BEGIN said."""
+    pins: str | None = None
+    deallocates: str | None = None
+    """DEALLOCATE of one name: a protocol-level statement of that name must go too."""
+    deallocates_all: bool = False
+    executes: str | None = None
+    changes_schema: bool = False
+    """DDL, or anything that may be: the catalogue must be loaded again after it."""
+    needs_session: bool = False
+    """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""

@@ -1,0 +1,52 @@
+"""What PostgreSQL's catalogue says that a statement's text can't: a value, loaded elsewhere."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Volatility(enum.IntEnum):
+    """pg_proc.provolatile, ordered from harmless to harmful."""
+
+    IMMUTABLE = 0
+    STABLE = 1
+    VOLATILE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view or materialised view: the relations and functions that its definition names."""
+
+    reads: frozenset[str]
+    functions: frozenset[str]
+    cacheable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """One database's catalogue, by bare names (no schema): where two schemas share a name, the
+    entry covers both, so that a look-up errs to the safe side whatever the search_path is."""
+
+    functions: Mapping[str, Volatility] = field(default_factory=dict)
+    """The worst volatility of all functions of that name."""
+    builtin_functions: frozenset[str] = frozenset()
+    """Names that exist in pg_catalog only."""
+    set_functions: frozenset[str] = frozenset()
+    views: Mapping[str, View] = field(default_factory=dict)
+    children: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Partitions and inheritance children, transitively."""
+    parents: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Partitioned tables and inheritance parents, transitively: a write to the child moves them."""
+    cascades: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Tables that foreign keys' ON DELETE/UPDATE actions may change with the key table."""
+    triggers: frozenset[str] = frozenset()
+    """Tables with user triggers or rules: a write to them may write anything."""
+    row_security: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
+    relations: frozenset[str] = frozenset()
+    system_relations: frozenset[str] = frozenset()
+    default_isolation: str = "read committed"
+    """"mixed" where a role or database setting differs from the server's."""
+    loaded: bool = False
+    """False: nothing is known; every function counts as volatile but PostgreSQL's plainest, and
+    nothing may be cached."""

@@ -1,0 +1,54 @@
+"""A server and what is known of it at the moment: shared, mutable, written by the monitor alone."""
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Role(enum.StrEnum):
+    """A node's part in its database."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    SHARD = "shard"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a PostgreSQL server listens, and its database's name there."""
+
+    host: str
+    port: int
+    database: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(slots=True)
+class Node:
+    """One server of one database. Times are seconds of the monotonic clock (loop.time())."""
+
+    name: str  # "primary", "replica1", "shard0", …
+    role: Role
+    address: Address
+    healthy: bool = True
+    """False: the monitor could not reach it, or it is not what its role says."""
+    fresh_until: float = float("-inf")
+    """A replica has replayed every write that was acknowledged before this moment."""
+    lag_bytes: int | None = None
+    lag_seconds: float | None = None
+    error: str | None = None
+    shard: int | None = None
+
+
+@dataclass(slots=True)
+class DatabaseTopology:
+    """The nodes behind one database that clients can name."""
+
+    database: str
+    primary: Node
+    replicas: list[Node] = field(default_factory=list)
+    shards: list[Node] = field(default_factory=list)
+
+    def nodes(self) -> list[Node]:
+        return [self.primary, *self.replicas, *self.shards]
