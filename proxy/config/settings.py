@@ -43,7 +43,9 @@ class PoolSettings(Section):
     size: int = Field(20, ge=1, description="connections of one pool at most")
     wait_timeout: Duration = Field(30.0, description="longest wait for a connection")
     connect_timeout: Duration = Field(5.0, description="to connect and log in to a server")
-    idle_timeout: Duration = Field(600.0, description="close a connection unused for so long; 0: never")
+    idle_timeout: Duration = Field(
+        600.0, description="close a connection unused for so long; 0: never"
+    )
     max_lifetime: Duration = Field(3600.0, description="replace a connection this old; 0: never")
 
 
@@ -144,7 +146,9 @@ class CacheRule(Section):
 class CacheSettings(Section):
     """Results in Redis."""
 
-    redis: str | None = Field(None, description="redis://[user:password@]host:port/db; none: no cache")
+    redis: str | None = Field(
+        None, description="redis://[user:password@]host:port/db; none: no cache"
+    )
     timeout: Duration = Field(0.25, description="a slower Redis counts as away")
     reconnect_interval: Duration = Field(0.5, description="between attempts to reach Redis again")
     prefix: str = Field("penstock", description="first part of every key")

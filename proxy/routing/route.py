@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from proxy.topology.node import Node
+
 
 class Target(enum.Enum):
     """The kind of place that answers."""
@@ -16,11 +18,26 @@ class Target(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The decision: `node` names the server for PRIMARY, REPLICA and SHARD."""
+    """The decision. `node` is the server for PRIMARY, REPLICA and SHARD."""
 
     target: Target
-    node: str
+    node: Node | None
     reason: str
+
+
+@dataclass(slots=True)
+class Facts:
+    """What routing must know of a session. Mutable: each session keeps one and updates it."""
+
+    pinned: str | None = None
+    """Why the session stays on its backend, if it does."""
+    linked: Node | None = None
+    """The node of the backend that an open transaction or a pinned session holds."""
+    in_transaction: bool = False
+    read_only_default: bool = False
+    """default_transaction_read_only is on for this session."""
+    fresh_after: float = float("-inf")
+    """A replica must have replayed all writes acknowledged before this (see Node.fresh_until)."""
 
 
 class ShardRefused(Exception):

@@ -39,6 +39,8 @@ class Node:
     lag_seconds: float | None = None
     error: str | None = None
     shard: int | None = None
+    in_use: int = 0
+    """Backend connections of this node that run something now; kept by the pools."""
 
 
 @dataclass(slots=True)
