@@ -1,0 +1,92 @@
+"""What the data path counts: plain numbers, cheap to add to, read when metrics are scraped.
+
+One `Counters` per process, written only from the event loop, so no locks. Every number but
+`clients` only ever grows. Times are seconds, sizes are bytes.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+BUCKET_BOUNDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+"""Upper bounds of the latency buckets, inclusive, in seconds; one more bucket holds the rest."""
+
+
+class Histogram:
+    """Counts of durations by bucket."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKET_BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
+        self.total += seconds
+
+
+def _tally() -> defaultdict[str, int]:
+    return defaultdict(int)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counters of one process. The mappings start entries at zero: `counters.errors["23"] += 1`."""
+
+    queries: defaultdict[tuple[str, str, str], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )
+    """By (route, node, kind): a `Target`'s value, a node's name or "", a plan's kind."""
+    latency: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    """By route: from the query's last byte read to its ReadyForQuery (or its answer) written."""
+    errors: defaultdict[str, int] = field(default_factory=_tally)
+    """ErrorResponses sent to clients, by SQLSTATE class (its first two characters)."""
+    retries: defaultdict[str, int] = field(default_factory=_tally)
+    """Queries sent a second time, by reason."""
+
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_fills: int = 0
+    cache_unfilled: defaultdict[str, int] = field(default_factory=_tally)
+    """Results that were to be kept and were not, by reason: "epoch moved", "too large", …"""
+    cache_bypasses: defaultdict[str, int] = field(default_factory=_tally)
+    """Cacheable reads that did not ask the cache, by reason."""
+    cache_invalidations: int = 0
+    """Epochs moved, by writes or by hand."""
+
+    clients: int = 0
+    """Client connections open now."""
+    clients_refused: int = 0
+    logins: int = 0
+    login_failures: defaultdict[str, int] = field(default_factory=_tally)
+    """By SQLSTATE."""
+    bytes_in: int = 0
+    """Received from clients."""
+    bytes_out: int = 0
+    """Sent to clients."""
+    cancels: int = 0
+    """Cancel requests with a known key."""
+
+    plan_hits: int = 0
+    plan_misses: int = 0
+    """Query strings that had to be analysed."""
