@@ -1,0 +1,82 @@
+"""ErrorResponse and NoticeResponse fields, and the errors that Penstock itself raises.
+
+Source: PostgreSQL documentation, "Error and Notice Message Fields"; SQLSTATEs from errcodes.txt.
+"""
+
+import struct
+
+# SQLSTATEs that Penstock sends or looks for, named as in errcodes.txt.
+FEATURE_NOT_SUPPORTED = "0A000"
+CONNECTION_FAILURE = "08006"
+CONNECTION_DOES_NOT_EXIST = "08003"
+PROTOCOL_VIOLATION = "08P01"
+INVALID_PARAMETER_VALUE = "22023"
+READ_ONLY_SQL_TRANSACTION = "25006"
+IN_FAILED_SQL_TRANSACTION = "25P02"
+INVALID_SQL_STATEMENT_NAME = "26000"
+INVALID_AUTHORIZATION = "28000"
+INVALID_PASSWORD = "28P01"
+INVALID_CATALOG_NAME = "3D000"
+SYNTAX_ERROR = "42601"
+DUPLICATE_PREPARED_STATEMENT = "42P05"
+INSUFFICIENT_PRIVILEGE = "42501"
+TOO_MANY_CONNECTIONS = "53300"
+PROGRAM_LIMIT_EXCEEDED = "54000"
+QUERY_CANCELED = "57014"
+ADMIN_SHUTDOWN = "57P01"
+CANNOT_CONNECT_NOW = "57P03"
+INTERNAL_ERROR = "XX000"
+
+_LENGTH = struct.Struct(">I")
+
+
+class ProtocolViolation(Exception):
+    """The peer sent bytes that the protocol doesn't allow: the connection can't go on."""
+
+
+class PgError(Exception):
+    """An error that a client is to see: SQLSTATE, message, and what to do about it."""
+
+    def __init__(self, sqlstate: str, message: str, hint: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+    def encode(self, severity: str = "ERROR") -> bytes:
+        """The ErrorResponse message, whole."""
+        return error_response(self.sqlstate, self.message, self.hint, self.detail, severity)
+
+
+def error_response(
+    sqlstate: str, message: str, hint: str = "", detail: str = "", severity: str = "ERROR"
+) -> bytes:
+    """An ErrorResponse message. Fields: S and V severity, C SQLSTATE, M message, D, H."""
+    fields = [f"S{severity}", f"V{severity}", f"C{sqlstate}", f"M{message}"]
+    if detail:
+        fields.append(f"D{detail}")
+    if hint:
+        fields.append(f"H{hint}")
+    fields.append("Rpenstock")
+    body = b"".join(field.replace("\0", "").encode() + b"\0" for field in fields) + b"\0"
+    return b"E" + _LENGTH.pack(len(body) + 4) + body
+
+
+def error_fields(body: bytes) -> dict[str, str]:
+    """The fields of an ErrorResponse or NoticeResponse body, by their one-letter code."""
+    fields: dict[str, str] = {}
+    for field in body.split(b"\0"):
+        if field:
+            fields[chr(field[0])] = field[1:].decode("utf-8", "replace")
+    return fields
+
+
+def from_fields(fields: dict[str, str]) -> PgError:
+    """The error that a server reported."""
+    return PgError(
+        fields.get("C", INTERNAL_ERROR),
+        fields.get("M", "the server gave no message"),
+        fields.get("H", ""),
+        fields.get("D", ""),
+    )
