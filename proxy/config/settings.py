@@ -3,11 +3,19 @@
 Values only: `load` reads files and the environment into these.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.config.types import Address, Bytes, Duration, HostPort
+from proxy.config.types import Address, Bytes, Duration, HostPort, RedisUrl, Secret, Words
+
+Name = Annotated[str, Field(min_length=1), Words("text", "not empty", lambda text: f'"{text}"')]
+Glob = Annotated[
+    str,
+    Field(min_length=1),
+    Words("glob", "`*` any text, `?` one character, `[ab]` one of these", lambda text: f'"{text}"'),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Section(BaseModel):
@@ -32,14 +40,20 @@ class ServerSettings(Section):
 class LogSettings(Section):
     """Structured logs on standard error."""
 
-    format: Literal["console", "json"] = "console"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = Field(
+        "console", description="lines for people, or one JSON object a line"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least serious kind of message that is written"
+    )
 
 
 class PoolSettings(Section):
     """Backend connections: one pool per node, database and user."""
 
-    mode: Literal["transaction", "session"] = "transaction"
+    mode: Literal["transaction", "session"] = Field(
+        "transaction", description="a client keeps its connection until this ends"
+    )
     size: int = Field(20, ge=1, description="connections of one pool at most")
     wait_timeout: Duration = Field(30.0, description="longest wait for a connection")
     connect_timeout: Duration = Field(5.0, description="to connect and log in to a server")
@@ -52,36 +66,42 @@ class PoolSettings(Section):
 class UserSettings(Section):
     """A login that clients may use. The same name and password log in to the servers."""
 
-    name: str
-    password: SecretStr | None = Field(
-        None, description='"env:NAME" and "file:PATH" read the secret from there'
+    name: Name = Field(description="the role's name, here and on the servers")
+    password: Secret | None = Field(
+        None, description="what clients log in with; best not written in this file"
     )
-    server_password: SecretStr | None = Field(None, description="if the servers' differs")
+    server_password: Secret | None = Field(
+        None, description="what Penstock logs in to the servers with; default: `password`"
+    )
 
 
 class AuthSettings(Section):
     """How clients log in."""
 
-    method: Literal["scram-sha-256", "trust"] = "scram-sha-256"
-    users: tuple[UserSettings, ...] = ()
-    admins: tuple[str, ...] = Field((), description="users who may use the admin console")
+    method: Literal["scram-sha-256", "trust"] = Field(
+        "scram-sha-256", description="trust asks clients for no password: for loopback only"
+    )
+    users: tuple[UserSettings, ...] = Field((), description="who may log in")
+    admins: tuple[Name, ...] = Field((), description="users who may use the admin console")
 
 
 class PrimarySettings(Section):
     """The server that takes the writes (the specification's master)."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(5432, ge=1, le=65535)
+    host: Name = Field("127.0.0.1", description="name or IP address")
+    port: Port = Field(5432, description="TCP port")
 
 
 class ReplicaSettings(Section):
     """The streaming replicas of the primary."""
 
-    hosts: tuple[Address, ...] = ()
+    hosts: tuple[Address, ...] = Field((), description="one address for each replica")
     read_preference: Literal[
         "primary", "primary_preferred", "replica", "replica_preferred", "nearest"
-    ] = Field("replica_preferred", description="where reads go")
-    balance: Literal["round_robin", "least_connections"] = "round_robin"
+    ] = Field("replica_preferred", description="where reads go; the last three need `hosts`")
+    balance: Literal["round_robin", "least_connections"] = Field(
+        "round_robin", description="which of several fit replicas gets the next read"
+    )
     sync_mode: Literal["async", "remote_write", "on", "remote_apply", "quorum"] = Field(
         "async", description="what the primary waits for; stated, and shown against the server's"
     )
@@ -90,34 +110,38 @@ class ReplicaSettings(Section):
 class ShardSettings(Section):
     """One shard: a server and the database on it."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(5432, ge=1, le=65535)
-    database: str | None = Field(None, description="default: the name of the sharded database")
+    host: Name = Field("127.0.0.1", description="name or IP address")
+    port: Port = Field(5432, description="TCP port")
+    database: Name | None = Field(None, description="default: the name of the sharded database")
 
 
 class ShardedTable(Section):
     """A table whose rows are spread over the shards by one column."""
 
-    name: str
-    key: str = Field(description="column whose value picks the shard")
-    type: Literal["bigint", "integer", "smallint", "text", "varchar", "uuid"] = "bigint"
+    name: Name = Field(description="the table's bare name, without a schema")
+    key: Name = Field(description="column whose value picks the shard")
+    type: Literal["bigint", "integer", "smallint", "text", "varchar", "uuid"] = Field(
+        "bigint", description="the column's type: it decides the hash function"
+    )
 
 
 class ShardingSettings(Section):
     """Tables spread over further servers by key."""
 
-    enabled: bool = False
-    shards: tuple[ShardSettings, ...] = ()
-    tables: tuple[ShardedTable, ...] = Field((), alias="table")
+    enabled: bool = Field(False, description="false: every table is on the primary")
+    shards: tuple[ShardSettings, ...] = Field(
+        (), description="in the order of the hash's remainders: never reorder a filled set"
+    )
+    tables: tuple[ShardedTable, ...] = Field((), alias="table", description="what is sharded")
 
 
 class RoutingRule(Section):
     """Overrides the node of matching statements. The first match wins."""
 
-    name: str
-    tables: tuple[str, ...] = Field((), description="globs; every table named must match one")
-    statement: str | None = Field(None, description="glob over the normalised statement")
-    node: Literal["primary", "replica"]
+    name: Name = Field(description="shown by `penstock explain`")
+    tables: tuple[Glob, ...] = Field((), description="every table named must match one")
+    statement: Glob | None = Field(None, description="matches the whole normalised statement")
+    node: Literal["primary", "replica"] = Field(description="where matching reads go")
 
 
 class RoutingSettings(Section):
@@ -129,15 +153,15 @@ class RoutingSettings(Section):
     )
     monitor_interval: Duration = Field(0.1, description="between samples of replication positions")
     max_lag: Duration = Field(30.0, description="replicas further behind get no reads; 0: any")
-    rules: tuple[RoutingRule, ...] = Field((), alias="rule")
+    rules: tuple[RoutingRule, ...] = Field((), alias="rule", description="exceptions, in order")
 
 
 class CacheRule(Section):
     """Statements whose results are kept. The first match wins."""
 
-    name: str
-    tables: tuple[str, ...] = Field((), description="globs; every table read must match one")
-    statement: str | None = Field(None, description="glob over the normalised statement")
+    name: Name = Field(description="shown by `penstock explain`")
+    tables: tuple[Glob, ...] = Field((), description="every table read must match one")
+    statement: Glob | None = Field(None, description="matches the whole normalised statement")
     ttl: Duration = Field(60.0, gt=0, description="longest life of an entry")
     max_size: Bytes = Field(1 << 20, description="larger results are not kept")
     enabled: bool = Field(True, description="false: matching statements are never cached")
@@ -146,24 +170,22 @@ class CacheRule(Section):
 class CacheSettings(Section):
     """Results in Redis."""
 
-    redis: str | None = Field(
-        None, description="redis://[user:password@]host:port/db; none: no cache"
-    )
+    redis: RedisUrl | None = Field(None, repr=False, description="none: no cache")
     timeout: Duration = Field(0.25, description="a slower Redis counts as away")
     reconnect_interval: Duration = Field(0.5, description="between attempts to reach Redis again")
-    prefix: str = Field("penstock", description="first part of every key")
-    rules: tuple[CacheRule, ...] = Field((), alias="rule")
+    prefix: Name = Field("penstock", description="first part of every key")
+    rules: tuple[CacheRule, ...] = Field((), alias="rule", description="in order")
 
 
 class DatabaseSettings(Section):
     """One database that clients can name."""
 
-    server_database: str | None = Field(None, description="its name on the servers, if different")
-    primary: PrimarySettings = PrimarySettings()
-    replicas: ReplicaSettings = ReplicaSettings()
-    sharding: ShardingSettings = ShardingSettings()
+    server_database: Name | None = Field(None, description="its name on the servers, if different")
+    primary: PrimarySettings = Field(PrimarySettings(), description="`master` means the same")
+    replicas: ReplicaSettings = Field(ReplicaSettings(), description="streaming replicas")
+    sharding: ShardingSettings = Field(ShardingSettings(), description="tables spread by key")
     pool: PoolSettings | None = Field(None, description="overrides [pool] whole")
-    monitor_user: str | None = Field(
+    monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )
 
@@ -171,11 +193,15 @@ class DatabaseSettings(Section):
 class Settings(Section):
     """The whole configuration."""
 
-    include: tuple[str, ...] = Field((), description="further files (globs), merged: rules")
-    server: ServerSettings = ServerSettings()
-    log: LogSettings = LogSettings()
-    pool: PoolSettings = PoolSettings()
-    auth: AuthSettings = AuthSettings()
-    routing: RoutingSettings = RoutingSettings()
-    cache: CacheSettings = CacheSettings()
-    databases: dict[str, DatabaseSettings] = Field({}, alias="database")
+    include: tuple[Name, ...] = Field(
+        (), description="further files (globs, relative to this file), merged in sorted order"
+    )
+    server: ServerSettings = Field(ServerSettings(), description="listeners and limits")
+    log: LogSettings = Field(LogSettings(), description="structured logs")
+    pool: PoolSettings = Field(PoolSettings(), description="backend connections")
+    auth: AuthSettings = Field(AuthSettings(), description="logins")
+    routing: RoutingSettings = Field(RoutingSettings(), description="primary or replica")
+    cache: CacheSettings = Field(CacheSettings(), description="results in Redis")
+    databases: dict[Name, DatabaseSettings] = Field(
+        {}, alias="database", description="by the name that clients give"
+    )

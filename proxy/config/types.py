@@ -1,12 +1,38 @@
-"""Value types that a setting can have beyond TOML's own."""
+"""Value types that a setting can have beyond TOML's own.
+
+Each carries its `Words`: how the reference and the error messages speak of it.
+"""
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
 
 _DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A type's name, what it allows, and how a value of it is written in a configuration file."""
+
+    name: str
+    allowed: str
+    write: Callable[[Any], str] = str
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSources:
+    """Where "env:NAME" and "file:PATH" look. Given to pydantic as the validation context."""
+
+    environ: Mapping[str, str]
+    directory: Path
+    """Relative paths start here: the directory of the main configuration file."""
 
 
 class HostPort(NamedTuple):
@@ -26,12 +52,12 @@ def parse_duration(value: Any) -> Any:
     if not isinstance(value, str):
         seconds = float(value)
     else:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d)\s*", value)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|)\s*", value)
         if match is None:
             raise ValueError('a duration is a number and a unit (us, ms, s, min, h, d): "250ms"')
-        seconds = float(match[1]) * _DURATION_UNITS[match[2]]
-    if seconds < 0:
-        raise ValueError("a duration can't be negative")
+        seconds = float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("a duration can't be negative or infinite")
     return seconds
 
 
@@ -39,22 +65,114 @@ def parse_size(value: Any) -> Any:
     """Bytes from a number or from text with PostgreSQL's units: "64kB", "1MB", "1GB"."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    match = isinstance(value, str) and re.fullmatch(r"\s*(\d+)\s*(B|kB|MB|GB)\s*", value)
+    match = isinstance(value, str) and re.fullmatch(r"\s*(\d+)\s*(B|kB|MB|GB|)\s*", value)
     if not match:
         raise ValueError('a size is a number of bytes or text such as "64kB" or "1MB"')
-    return int(match[1]) * _SIZE_UNITS[match[2]]
+    return int(match[1]) * _SIZE_UNITS[match[2] or "B"]
 
 
 def parse_host_port(value: Any) -> Any:
     """A HostPort from "host:port"."""
     if isinstance(value, HostPort):
         return value
-    match = isinstance(value, str) and re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]+)):(\d+)", value)
+    match = isinstance(value, str) and re.fullmatch(
+        r"(?:\[([^\]\s]+)\]|([^:\[\]\s]+)):(\d{1,5})", value, re.ASCII
+    )
     if not match or not 0 <= int(match[3]) <= 65535:
         raise ValueError('an address is "host:port", with a port from 0 to 65535')
     return HostPort(match[1] or match[2], int(match[3]))
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Bytes = Annotated[int, BeforeValidator(parse_size)]
-Address = Annotated[HostPort, BeforeValidator(parse_host_port), PlainSerializer(str)]
+def resolve_secret(value: Any, info: ValidationInfo) -> Any:
+    """The secret that "env:NAME" or "file:PATH" points at; any other text is the secret itself.
+
+    Without `SecretSources` as the context, the text stays as it is. The messages name the source
+    and never the secret.
+    """
+    sources = info.context
+    if not isinstance(value, str) or not isinstance(sources, SecretSources):
+        return value
+    source, _, where = value.partition(":")
+    if source == "env":
+        secret = sources.environ.get(where, "")
+        if not secret:
+            state = "empty" if where in sources.environ else "not set"
+            raise ValueError(f"the environment variable {where or '(no name)'} is {state}")
+        return secret
+    if source == "file":
+        return _read_secret(sources.directory / where)
+    return value
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"the file {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {path} is not UTF-8 text") from None
+    if not secret:
+        raise ValueError(f"the file {path} is empty")
+    return secret
+
+
+def check_redis_url(value: str) -> str:
+    """`value` if it is a URL that redis-py takes. The message never repeats it: it may hold a
+    password."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError('must be "redis://[user:password@]host[:port][/db]", or rediss:// for TLS')
+    return value
+
+
+def write_duration(seconds: float) -> str:
+    """A duration in the largest unit that gives a whole number: 0.25 is "250ms"."""
+    for unit, factor in reversed(_DURATION_UNITS.items()):
+        count = round(seconds / factor, 6)
+        if count >= 1 and count == int(count):
+            return f'"{int(count)}{unit}"'
+    return "0" if seconds == 0 else f"{seconds:g}"
+
+
+def write_size(size: int) -> str:
+    """A size in the largest unit that gives a whole number: 65536 is "64kB"."""
+    for unit, factor in reversed(_SIZE_UNITS.items()):
+        if size >= factor and size % factor == 0:
+            return f'"{size // factor}{unit}"'
+    return str(size)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Words("duration", 'seconds, or a number with us, ms, s, min, h or d: "250ms"', write_duration),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Words("size", 'bytes, or a whole number with B, kB, MB or GB: "64kB"', write_size),
+]
+Address = Annotated[
+    HostPort,
+    BeforeValidator(parse_host_port),
+    PlainSerializer(str),
+    Words("address", '"host:port" or "[ipv6]:port"', lambda address: f'"{address}"'),
+]
+Secret = Annotated[
+    SecretStr,
+    BeforeValidator(resolve_secret),
+    Words("secret", 'text, "env:NAME" or "file:PATH"', secret=True),
+]
+RedisUrl = Annotated[
+    str,
+    BeforeValidator(resolve_secret),
+    AfterValidator(check_redis_url),
+    Words(
+        "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
+    ),
+]
