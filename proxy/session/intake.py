@@ -1,0 +1,348 @@
+"""Bytes of an authenticated client to batches. Pure: no socket, no clock, no routing."""
+
+import struct
+
+from proxy.session.batch import (
+    FLUSH,
+    FUNCTION_CALL,
+    OVERFLOW,
+    PARSES,
+    PARSES_AGAIN,
+    QUERY,
+    SYNC,
+    TERMINATE,
+    USES,
+    Batch,
+    Reference,
+)
+from proxy.session.prepared import MISSING_NAME, Prepared, PreparedRegistry
+from proxy.wire.errors import ProtocolViolation
+from proxy.wire.messages import close_statement
+
+_uint32_at = struct.Struct(">I").unpack_from
+
+_PARSE, _BIND, _DESCRIBE, _EXECUTE, _CLOSE = b"PBDEC"
+_COPY_DATA, _COPY_DONE, _COPY_FAIL = b"dcf"
+_STATEMENT = ord("S")
+_ZERO_ROWS = b"\0\0\0\0"
+
+MAX_BATCH = 1 << 20
+"""Bytes of a batch whose end has not come at which its first part is sent."""
+
+
+class Intake:
+    """A client's unread bytes, its prepared statements, and the batch that is being gathered."""
+
+    __slots__ = (
+        "_batch",
+        "_data",
+        "_max_message",
+        "_parts_size",
+        "_pending",
+        "_pending_need",
+        "_pending_size",
+        "_position",
+        "_registry",
+        "_shape",
+        "_size",
+        "statements",
+        "unnamed",
+    )
+
+    def __init__(self, registry: PreparedRegistry, max_message: int) -> None:
+        self._registry = registry
+        self._max_message = max_message
+        self._data = b""
+        self._position = 0
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._pending_need = 0
+        self._batch: Batch | None = None
+        self._shape = bytearray()
+        self._size = 0
+        self.statements: dict[bytes, Prepared] = {}
+        self.unnamed: Prepared | None = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes received and not yet part of a batch that was handed out."""
+        return len(self._data) - self._position + self._pending_size
+
+    @property
+    def gathering(self) -> bool:
+        """Whether part of a batch has come."""
+        return self._batch is not None or self.unread > 0
+
+    def append(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self._pending:
+            self._pending.append(data)
+            self._pending_size += len(data)
+            if self._pending_size >= self._pending_need:
+                self._data, self._position = b"".join(self._pending), 0
+                self._pending, self._pending_size = [], 0
+        elif self._position >= len(self._data):
+            self._data, self._position = data, 0
+        else:
+            self._data, self._position = self._data[self._position :] + data, 0
+
+    def take_unread(self) -> bytes:
+        """All bytes not yet read, for a mode in which they are not batches (COPY)."""
+        rest = b"".join([self._data[self._position :], *self._pending])
+        self._data, self._position, self._pending, self._pending_size = b"", 0, [], 0
+        return rest
+
+    def next(self) -> Batch | None:
+        """The next batch, or None until more bytes have come. Raises ProtocolViolation."""
+        data = self._data
+        size = len(data)
+        position = start = self._position
+        while size - position >= 5:
+            kind = data[position]
+            length: int = _uint32_at(data, position + 1)[0]
+            end = position + 1 + length
+            if length < 4 or length > self._max_message:
+                raise ProtocolViolation(
+                    f"message {chr(kind)!r} with a length of {length} bytes: a length is from 4 to "
+                    f"{self._max_message} (server.max_message_size)"
+                )
+            if end > size:
+                return self._incomplete(start, position, length + 1)
+            if kind == QUERY and self._batch is None:
+                self._position = end
+                self.unnamed = None
+                whole = data if end == size and position == 0 else data[position:end]
+                if whole[-1]:
+                    raise ProtocolViolation("a Query message does not end with a zero byte")
+                return Batch(QUERY, b"Q", whole, whole[5:-1])
+            if kind in (SYNC, FLUSH):
+                return self._finish(kind, start, end)
+            if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
+                self._flush(start, position)  # outside COPY the server ignores them too
+                start = end
+            elif kind in (QUERY, FUNCTION_CALL, TERMINATE):
+                if self._batch is not None and (self._shape or position > start):
+                    return self._finish(OVERFLOW, start, position)
+                self._position = end
+                self._batch = None
+                return Batch(kind, b"F" if kind == FUNCTION_CALL else b"X", data[position:end])
+            else:
+                start = self._gather(kind, start, position, end)
+            position = end
+            if self._size + position - start > MAX_BATCH:
+                return self._finish(OVERFLOW, start, position)
+        return self._incomplete(start, position, 5)
+
+    def _incomplete(self, start: int, position: int, need: int) -> None:
+        self._flush(start, position)
+        rest = self._data[position:]
+        self._data, self._position = rest, 0
+        if need > len(rest) + 65536:  # join the pieces of a large message once, when it is whole
+            self._pending, self._pending_size, self._pending_need = [rest], len(rest), need
+            self._data = b""
+
+    def _open(self) -> Batch:
+        if self._batch is None:
+            self._batch = Batch(SYNC, b"", b"")
+            self._shape = bytearray()
+            self._size = 0
+        return self._batch
+
+    def _flush(self, start: int, end: int) -> None:
+        """Messages from start to end go to the server as they are."""
+        if end > start:
+            batch = self._open()
+            if batch.parts is None:
+                batch.parts = []
+            batch.parts.append(self._data[start:end])
+            self._size += end - start
+
+    def _finish(self, kind: int, start: int, end: int) -> Batch:
+        batch = self._open()
+        if batch.parts is None:
+            data = self._data
+            batch.data = data if start == 0 and end == len(data) else data[start:end]
+        else:
+            self._flush(start, end)
+        if kind != OVERFLOW:
+            self._shape.append(kind)
+        batch.end = kind
+        batch.shape = bytes(self._shape)
+        self._batch = None
+        self._position = end
+        return batch
+
+    def _replace(self, start: int, position: int, message: bytes) -> None:
+        """Send `message` instead of the client's at `position`."""
+        self._flush(start, position)
+        batch = self._open()
+        if batch.parts is None:
+            batch.parts = []
+        batch.parts.append(message)
+        self._size += len(message)
+
+    def _refer(
+        self, start: int, position: int, prepared: Prepared, action: int, name: bytes
+    ) -> None:
+        """Note that the next part names a statement."""
+        self._flush(start, position)
+        batch = self._open()
+        if batch.parts is None:
+            batch.parts = []
+        if batch.references is None:
+            batch.references = []
+        unnamed = not name and action == USES
+        batch.references.append(Reference(len(batch.parts), prepared, action, name, unnamed))
+
+    def _gather(self, kind: int, start: int, position: int, end: int) -> int:
+        """Take one message of the extended protocol; gives the new start of what goes as it is."""
+        batch = self._open()
+        if kind == _BIND:
+            return self._bind(batch, start, position, end)
+        if kind == _EXECUTE:
+            self._shape.append(_EXECUTE if self._data.startswith(_ZERO_ROWS, end - 4) else 101)
+            return start
+        if kind == _PARSE:
+            return self._parse(batch, start, position, end)
+        if kind == _DESCRIBE or kind == _CLOSE:
+            return self._describe_or_close(batch, kind, start, position, end)
+        raise ProtocolViolation(f"message of unknown type {chr(kind)!r} ({kind})")
+
+    def _parse(self, batch: Batch, start: int, position: int, end: int) -> int:
+        self._shape.append(_PARSE)
+        data = self._data
+        name_end = self._name_end(position + 5, end)
+        if data.find(b"\0", name_end + 1, end) < 0:
+            raise ProtocolViolation("a Parse message's statement does not end with a zero byte")
+        prepared = self._registry.get(data[name_end + 1 : end])
+        batch.described = prepared
+        name = data[position + 5 : name_end]
+        if not name:
+            self.unnamed = batch.unnamed = prepared
+            return start
+        action = PARSES_AGAIN if name in self.statements else PARSES
+        if action == PARSES:
+            self.statements[name] = prepared
+        self._refer(start, position, prepared, action, name)
+        return end
+
+    def _bind(self, batch: Batch, start: int, position: int, end: int) -> int:
+        data = self._data
+        portal_end = position + 5
+        if data[portal_end]:
+            portal_end = self._name_end(portal_end, end)
+            self._shape.append(98)
+        else:
+            self._shape.append(_BIND)
+        name_end = portal_end + 1
+        if name_end < end and data[name_end]:
+            name_end = self._name_end(name_end, end)
+        if end - name_end < 7:
+            raise ProtocolViolation("a Bind message is too short")
+        batch.bind = data[position:end]
+        name = data[portal_end + 1 : name_end]
+        prepared = self.statements.get(name) if name else self.unnamed
+        if prepared is None:
+            self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
+            if name:
+                self._replace(start, position, data[position:end])
+                return end
+            return start
+        batch.bound.append(prepared)
+        if name:
+            self._refer(start, position, prepared, USES, name)
+            length = end - position - 1 - len(name) + len(prepared.name)
+            head = data[position + 5 : portal_end + 1]
+            rewritten = b"".join(
+                (b"B", length.to_bytes(4), head, prepared.name, data[name_end:end])
+            )
+            self._replace(position, position, rewritten)
+            return end
+        if batch.unnamed is not prepared:
+            self._refer(start, position, prepared, USES, b"")
+            return position
+        return start
+
+    def _describe_or_close(
+        self, batch: Batch, kind: int, start: int, position: int, end: int
+    ) -> int:
+        data = self._data
+        if end - position < 7 or data[end - 1]:
+            raise ProtocolViolation("a Describe or Close message is malformed")
+        of_statement = data[position + 5] == _STATEMENT
+        name = data[position + 6 : end - 1]
+        if kind == _CLOSE:
+            self._shape.append(_CLOSE)
+            if not of_statement:
+                return start
+            batch.closed_statements += 1
+            if name and self.statements.pop(name, None) is not None:
+                self._replace(start, position, close_statement(MISSING_NAME))
+                return end
+            if not name:
+                self.unnamed = None
+            return start
+        self._shape.append(100 if of_statement else _DESCRIBE)
+        if not of_statement:
+            return start
+        prepared = self.statements.get(name) if name else self.unnamed
+        if prepared is None:
+            return start
+        batch.described = prepared
+        if name:
+            self._refer(start, position, prepared, USES, name)
+            self._replace(position, position, _describe(prepared.name))
+            return end
+        if batch.unnamed is not prepared:
+            self._refer(start, position, prepared, USES, b"")
+            return position
+        return start
+
+    def _name_end(self, start: int, end: int) -> int:
+        found = self._data.find(b"\0", start, end)
+        if found < 0:
+            raise ProtocolViolation("a name in a message does not end with a zero byte")
+        return found
+
+
+def _describe(name: bytes) -> bytes:
+    return b"D" + (len(name) + 6).to_bytes(4) + b"S" + name + b"\0"
+
+
+class CopyIntake:
+    """A client's bytes while the server waits for COPY data: passed on, with their end noticed."""
+
+    __slots__ = ("_head", "_remaining", "ended")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._remaining = 0
+        self.ended = False
+        """CopyDone or CopyFail has been passed on."""
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """(bytes for the server, bytes that came after CopyDone or CopyFail).
+
+        Raises ProtocolViolation for a message that has no place in COPY.
+        """
+        data = self._head + data
+        position = self._remaining
+        while position + 5 <= len(data):
+            kind = data[position]
+            length: int = _uint32_at(data, position + 1)[0]
+            if length < 4 or kind not in b"dcfHSX":
+                raise ProtocolViolation(f"message {chr(kind)!r} of {length} bytes during COPY")
+            if kind == TERMINATE:
+                raise ProtocolViolation("the client left during COPY")
+            position += 1 + length
+            if kind in (_COPY_DONE, _COPY_FAIL):
+                if position > len(data):
+                    self._remaining, self._head = 0, data[position - 1 - length :]
+                    return data[: position - 1 - length], b""
+                self.ended = True
+                return data[:position], data[position:]
+        if position >= len(data):
+            self._remaining, self._head = position - len(data), b""
+            return data, b""
+        self._remaining, self._head = 0, data[position:]
+        return data[:position], b""
