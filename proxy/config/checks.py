@@ -1,0 +1,228 @@
+"""Checks across settings: what is well-formed by itself but makes no sense together.
+
+Each check is a pure function over the settings, listed in `CHECKS` with the keys that it reads, so
+that it can be left out where one of those is known to be wrong already.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from proxy.config.positions import Path
+from proxy.config.problems import nearest
+from proxy.config.settings import CacheRule, DatabaseSettings, RoutingRule, Settings
+from proxy.config.types import HostPort
+
+ADMIN_DATABASE = "penstock"
+"""The database name that opens the admin console instead of a database."""
+MOST_SHARDS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check has to say of the key at `path`, which may be absent."""
+
+    path: Path
+    message: str
+    allowed: str | None = None
+    suggestion: str | None = None
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def find(settings: Settings, damaged: Iterable[Path] = ()) -> list[Finding]:
+    """What all checks find, but those that read a damaged path."""
+    damaged = list(damaged)
+    findings: list[Finding] = []
+    for check, reads in CHECKS:
+        if not any(_overlap(tuple(key.split(".")), path) for key in reads for path in damaged):
+            findings += check(settings)
+    return findings
+
+
+def _overlap(pattern: tuple[str, ...], path: Path) -> bool:
+    """Whether one of the two lies within the other; `*` in the pattern stands for any part."""
+    return all(want in ("*", str(part)) for want, part in zip(pattern, path, strict=False))
+
+
+def _listeners_differ(settings: Settings) -> Iterator[Finding]:
+    sql, http = settings.server.listen, settings.server.http_listen
+    if http is not None and http.port and sql.port == http.port and _same_host(sql, http):
+        message = f"overlaps server.listen ({sql}): two listeners can't share a port"
+        yield Finding(("server", "http_listen"), message)
+
+
+def _same_host(one: HostPort, other: HostPort) -> bool:
+    everywhere = {"0.0.0.0", "::"}
+    return one.host == other.host or bool({one.host, other.host} & everywhere)
+
+
+def _some_database(settings: Settings) -> Iterator[Finding]:
+    if not settings.databases:
+        yield Finding(("database",), "there is none: add a [database.NAME.primary]")
+
+
+def _database_names(settings: Settings) -> Iterator[Finding]:
+    if ADMIN_DATABASE in settings.databases:
+        message = "this name is taken by the admin console: choose another, and say the servers'"
+        yield Finding(("database", ADMIN_DATABASE), f'{message} with server_database = "…"')
+
+
+def _no_loop(settings: Settings) -> Iterator[Finding]:
+    for path, address in _nodes(settings):
+        if address == settings.server.listen:
+            message = "is where Penstock itself listens (server.listen): it would call itself"
+            yield Finding(path, message)
+
+
+def _nodes(settings: Settings) -> Iterator[tuple[Path, HostPort]]:
+    for name, database in settings.databases.items():
+        top: Path = ("database", name)
+        yield (*top, "primary"), HostPort(database.primary.host, database.primary.port)
+        for index, replica in enumerate(database.replicas.hosts):
+            yield (*top, "replicas", "hosts", index), replica
+        for index, shard in enumerate(database.sharding.shards):
+            yield (*top, "sharding", "shards", index), HostPort(shard.host, shard.port)
+
+
+def _replicas(settings: Settings) -> Iterator[Finding]:
+    for name, database in settings.databases.items():
+        top: Path = ("database", name, "replicas")
+        replicas = database.replicas
+        primary = HostPort(database.primary.host, database.primary.port)
+        for index, replica in enumerate(replicas.hosts):
+            if replica == primary:
+                yield Finding((*top, "hosts", index), "is the primary of this database")
+            if replica in replicas.hosts[:index]:
+                yield Finding((*top, "hosts", index), "is listed twice")
+        if replicas.read_preference in ("replica", "nearest") and not replicas.hosts:
+            message = "needs replicas and replicas.hosts is empty"
+            yield Finding((*top, "read_preference"), message, 'hosts = ["host:port", …]')
+
+
+def _users(settings: Settings) -> Iterator[Finding]:
+    users = settings.auth.users
+    yield from _twice([user.name for user in users], ("auth", "users"))
+    if not users:
+        message = "there is none, so nobody can log in: add [[auth.users]] with name and password"
+        yield Finding(("auth", "users"), message)
+
+
+def _passwords(settings: Settings) -> Iterator[Finding]:
+    auth = settings.auth
+    if auth.method == "trust" or not auth.users:
+        return
+    if all(user.password is None for user in auth.users):
+        message = f"{auth.method} needs passwords and no user has one: nobody can log in"
+        yield Finding(("auth", "method"), message)
+
+
+def _admins(settings: Settings) -> Iterator[Finding]:
+    names = [user.name for user in settings.auth.users]
+    for index, admin in enumerate(settings.auth.admins):
+        if admin not in names:
+            yield _no_user(("auth", "admins", index), admin, names)
+
+
+def _monitor_users(settings: Settings) -> Iterator[Finding]:
+    names = [user.name for user in settings.auth.users]
+    for name, database in settings.databases.items():
+        user = database.monitor_user
+        if user is not None and user not in names:
+            yield _no_user(("database", name, "monitor_user"), user, names)
+
+
+def _no_user(path: Path, name: str, names: list[str]) -> Finding:
+    message = "no [[auth.users]] has this name"
+    return Finding(path, message, ", ".join(names) or None, nearest(name, names))
+
+
+def _cache_rules(settings: Settings) -> Iterator[Finding]:
+    rules = settings.cache.rules
+    yield from _twice([rule.name for rule in rules], ("cache", "rule"))
+    yield from _match_something(rules, ("cache", "rule"))
+
+
+def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
+    if settings.cache.redis is None and any(rule.enabled for rule in settings.cache.rules):
+        message = "is not set and there are [[cache.rule]]s: nowhere to keep results"
+        yield Finding(("cache", "redis"), message, '"redis://host:port/db"')
+
+
+def _routing_rules(settings: Settings) -> Iterator[Finding]:
+    rules = settings.routing.rules
+    yield from _twice([rule.name for rule in rules], ("routing", "rule"))
+    yield from _match_something(rules, ("routing", "rule"))
+
+
+def _match_something(rules: Iterable[CacheRule | RoutingRule], path: Path) -> Iterator[Finding]:
+    for index, rule in enumerate(rules):
+        if not rule.tables and rule.statement is None:
+            message = f'the rule "{rule.name}" matches nothing: give it tables or a statement'
+            yield Finding((*path, index), message, 'tables = ["name*"] or statement = "select *"')
+
+
+def _sharding(settings: Settings) -> Iterator[Finding]:
+    for name, database in settings.databases.items():
+        top: Path = ("database", name, "sharding")
+        sharding = database.sharding
+        if sharding.enabled and not sharding.shards:
+            yield Finding((*top, "enabled"), "needs shards and there are none", "shards = [{…}, …]")
+        if sharding.enabled and not sharding.tables:
+            message = "needs sharded tables and there are none: add [[sharding.table]]"
+            yield Finding((*top, "enabled"), message)
+        if len(sharding.shards) > MOST_SHARDS:
+            message = f"{len(sharding.shards)} are too many"
+            yield Finding((*top, "shards"), message, f"up to {MOST_SHARDS}")
+        yield from _shards_differ(name, database)
+        yield from _twice([table.name for table in sharding.tables], (*top, "table"))
+
+
+def _shards_differ(name: str, database: DatabaseSettings) -> Iterator[Finding]:
+    seen: dict[tuple[str, int, str | None], int] = {}
+    for index, shard in enumerate(database.sharding.shards):
+        first = seen.setdefault((shard.host, shard.port, shard.database), index)
+        if first != index:
+            message = f"is the same server and database as shard {first}"
+            yield Finding(("database", name, "sharding", "shards", index), message)
+
+
+def _twice(names: list[str], path: Path) -> Iterator[Finding]:
+    """Findings for names in a table array that an earlier element has already."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            message = f'the name "{name}" is taken by an earlier entry: names must differ'
+            yield Finding((*path, index, "name"), message)
+
+
+CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
+    (_listeners_differ, ("server.listen", "server.http_listen")),
+    (_some_database, ("database",)),
+    (_database_names, ("database",)),
+    (
+        _no_loop,
+        (
+            "server.listen",
+            "database.*.primary",
+            "database.*.replicas.hosts",
+            "database.*.sharding.shards",
+        ),
+    ),
+    (
+        _replicas,
+        (
+            "database.*.primary",
+            "database.*.replicas.hosts",
+            "database.*.replicas.read_preference",
+        ),
+    ),
+    (_users, ("auth.users.*.name",)),
+    (_passwords, ("auth.method", "auth.users.*.password")),
+    (_admins, ("auth.admins", "auth.users.*.name")),
+    (_monitor_users, ("database.*.monitor_user", "auth.users.*.name")),
+    (_cache_rules, ("cache.rule.*.name", "cache.rule.*.tables", "cache.rule.*.statement")),
+    (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
+    (_routing_rules, ("routing.rule.*.name", "routing.rule.*.tables", "routing.rule.*.statement")),
+    (_sharding, ("database.*.sharding",)),
+)
+"""Every check with the keys that it reads."""
