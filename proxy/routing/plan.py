@@ -74,6 +74,10 @@ class Plan:
     """Why `access`, in words for a person."""
     writes: frozenset[str] = frozenset()
     """Epoch names to move around it, cascades and partitions included; empty for a read."""
+    reads: frozenset[str] = frozenset()
+    """Epoch names of the base tables read, views and partitions resolved; "*" where unknown."""
+    touches_tables: bool = False
+    """It names relations or may reach some: not one that runs anywhere, such as COMMIT."""
     cache: CachePlan | None = None
     uncached_reason: str = ""
     shard: ShardPlan | None = None

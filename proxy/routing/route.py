@@ -40,11 +40,19 @@ class Facts:
     """A replica must have replayed all writes acknowledged before this (see Node.fresh_until)."""
 
 
-class ShardRefused(Exception):
-    """The statement can't be pinned to one shard by these parameters."""
+class Refused(Exception):
+    """No node may run it: an ErrorResponse in the making."""
 
     def __init__(self, sqlstate: str, message: str, hint: str) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.message = message
         self.hint = hint
+
+
+class ShardRefused(Refused):
+    """The statement can't be pinned to one shard by these parameters."""
+
+
+class RouteRefused(Refused):
+    """No node that may run it can be used at the moment, or its transaction is elsewhere."""

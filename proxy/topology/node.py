@@ -37,6 +37,8 @@ class Node:
     """A replica has replayed every write that was acknowledged before this moment."""
     lag_bytes: int | None = None
     lag_seconds: float | None = None
+    latency: float | None = None
+    """Seconds that a health check took lately (smoothed); None before the first."""
     error: str | None = None
     shard: int | None = None
     in_use: int = 0
