@@ -137,10 +137,13 @@ def _no_user(path: Path, name: str, names: list[str]) -> Finding:
     return Finding(path, message, ", ".join(names) or None, nearest(name, names))
 
 
+def _rule_names(settings: Settings) -> Iterator[Finding]:
+    yield from _twice([rule.name for rule in settings.cache.rules], ("cache", "rule"))
+    yield from _twice([rule.name for rule in settings.routing.rules], ("routing", "rule"))
+
+
 def _cache_rules(settings: Settings) -> Iterator[Finding]:
-    rules = settings.cache.rules
-    yield from _twice([rule.name for rule in rules], ("cache", "rule"))
-    yield from _match_something(rules, ("cache", "rule"))
+    yield from _match_something(settings.cache.rules, ("cache", "rule"))
 
 
 def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
@@ -150,9 +153,7 @@ def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _routing_rules(settings: Settings) -> Iterator[Finding]:
-    rules = settings.routing.rules
-    yield from _twice([rule.name for rule in rules], ("routing", "rule"))
-    yield from _match_something(rules, ("routing", "rule"))
+    yield from _match_something(settings.routing.rules, ("routing", "rule"))
 
 
 def _match_something(rules: Iterable[CacheRule | RoutingRule], path: Path) -> Iterator[Finding]:
@@ -220,9 +221,10 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_passwords, ("auth.method", "auth.users.*.password")),
     (_admins, ("auth.admins", "auth.users.*.name")),
     (_monitor_users, ("database.*.monitor_user", "auth.users.*.name")),
-    (_cache_rules, ("cache.rule.*.name", "cache.rule.*.tables", "cache.rule.*.statement")),
+    (_rule_names, ("cache.rule.*.name", "routing.rule.*.name")),
+    (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
     (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
-    (_routing_rules, ("routing.rule.*.name", "routing.rule.*.tables", "routing.rule.*.statement")),
+    (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
 )
 """Every check with the keys that it reads."""

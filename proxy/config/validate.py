@@ -105,20 +105,26 @@ def _known_keys(path: Path) -> tuple[str, str | None]:
 def _without(data: Any, errors: list[tuple[Path, str]]) -> tuple[Any, list[Path]]:
     """The data less the wrong values, and what was damaged by taking them out.
 
-    An unknown key may have been meant as any other of its table, and a missing one takes its table
-    with it, so both damage the table.
+    An unknown key stands for the one that it looks like, or for any of its table; a missing one
+    takes its table with it.
     """
     data = copy.deepcopy(data)
     damaged: list[Path] = []
     doomed: set[Path] = set()
     for path, kind in errors:
         doomed.add(path[:-1] if kind == "missing" else path)
-        of_table = kind in ("missing", "extra_forbidden") or isinstance(path[-1], int)
-        damaged.append(path[:-1] if of_table else path)
+        damaged.append(_damaged_by(path, kind))
     # From the back, so that the indexes of what is still to be taken out stay right.
     for path in sorted(doomed, key=lambda path: [str(p).zfill(9) for p in path], reverse=True):
         _remove(data, path)
     return data, damaged
+
+
+def _damaged_by(path: Path, kind: str) -> Path:
+    if kind == "extra_forbidden":
+        _, meant = _known_keys(path)
+        return (*path[:-1], meant) if meant else path[:-1]
+    return path[:-1] if kind == "missing" or isinstance(path[-1], int) else path
 
 
 def _remove(data: Any, path: Path) -> None:
