@@ -134,7 +134,7 @@ def _monitor_users(settings: Settings) -> Iterator[Finding]:
 
 def _no_user(path: Path, name: str, names: list[str]) -> Finding:
     message = "no [[auth.users]] has this name"
-    return Finding(path, message, ", ".join(names) or None, nearest(name, names))
+    return Finding(path, message, ", ".join(dict.fromkeys(names)) or None, nearest(name, names))
 
 
 def _rule_names(settings: Settings) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ _MESSAGES = {
     "greater_than": "is too small",
     "greater_than_equal": "is too small",
     "less_than_equal": "is too large",
-    "tuple_type": "must be an array",
+    "tuple_type": "must be an array, written in square brackets",
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",

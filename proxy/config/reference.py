@@ -1,0 +1,217 @@
+"""The page docs/configuration.md, made from the settings' types, descriptions and defaults."""
+
+from collections.abc import Iterator
+
+from proxy.config.schema import Shape, allowed_text, fields_of, shape_of_field, written_default
+from proxy.config.settings import Section, Settings
+
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Made by `penstock config reference` from proxy/config/settings.py: edit there. -->
+
+Penstock reads one TOML file (`penstock serve --config config.toml`), the files that it includes,
+and the environment. `penstock check` reports everything that is wrong with them at once, each with
+file, line, key, value and what is allowed. [config.toml](../config.toml) and the files in
+[rules/](../rules) are an example that passes.
+
+## Where values come from
+
+1. Defaults, as listed below.
+2. The main file and the files that its `include` matches, merged: tables merge, arrays of tables
+   are joined in the order of the files' names, and any other key set in two places is an error. An
+   `include` that matches no file is an error; an included file can't include others.
+3. Environment variables, which win: `PENSTOCK_`, then the path with **two** underscores between its
+   parts. Case does not matter, `_` stands for `-` too, a number picks an element of an array
+   counted from 0, and an array is written as in TOML:
+
+   ```sh
+   PENSTOCK_SERVER__LISTEN=0.0.0.0:6432
+   PENSTOCK_DATABASE__APP__REPLICAS__HOSTS='["10.0.0.2:5432", "10.0.0.3:5432"]'
+   PENSTOCK_AUTH__USERS__0__PASSWORD=env:APP_PASSWORD
+   ```
+
+## Kinds of values
+
+| kind | how it is written |
+| --- | --- |
+| address | `"host:port"` or `"[ipv6]:port"` |
+| duration | a number of seconds, or text with a unit: `us`, `ms`, `s`, `min`, `h`, `d` |
+| size | a number of bytes, or text with a unit of 1024: `B`, `kB`, `MB`, `GB` |
+| secret | the text itself, `"env:NAME"` for an environment variable, or `"file:PATH"` for a file |
+| glob | `*` any text, `?` one character, `[ab]` one of these |
+
+A secret's file is found relative to the main file's directory, and the end of its line is left off.
+A variable or file that is missing or empty is an error. No message or log shows a secret.
+"""
+
+_EXAMPLES = {
+    "": """\
+include = ["rules/*.toml"]
+""",
+    "server": """\
+[server]
+listen = "0.0.0.0:6432"
+http_listen = "127.0.0.1:9432"
+max_client_connections = 5000
+""",
+    "log": """\
+[log]
+format = "json"
+level = "warning"
+""",
+    "pool": """\
+[pool]
+mode = "transaction"
+size = 40
+idle_timeout = "10min"
+""",
+    "auth": """\
+[auth]
+method = "scram-sha-256"
+admins = ["ops"]
+""",
+    "auth.users": """\
+[[auth.users]]
+name = "app"
+password = "env:APP_PASSWORD"
+
+[[auth.users]]
+name = "ops"
+password = "file:secrets/ops"
+""",
+    "routing": """\
+[routing]
+read_your_writes = "session"
+max_lag = "10s"
+""",
+    "routing.rule": """\
+[[routing.rule]]
+name = "balances are current"
+tables = ["balances"]
+node = "primary"
+""",
+    "cache": """\
+[cache]
+redis = "redis://127.0.0.1:6379/0"
+timeout = "100ms"
+""",
+    "cache.rule": """\
+[[cache.rule]]
+name = "catalogue pages"
+tables = ["products", "categor*"]
+ttl = "30s"
+
+[[cache.rule]]
+name = "front page totals"
+statement = "select count(*) from orders*"
+ttl = "5s"
+max_size = "64kB"
+""",
+    "database.NAME": """\
+[database.app]
+server_database = "app_production"
+monitor_user = "ops"
+""",
+    "database.NAME.primary": """\
+[database.app.primary]
+host = "10.0.0.1"
+port = 5432
+""",
+    "database.NAME.replicas": """\
+[database.app.replicas]
+hosts = ["10.0.0.2:5432", "10.0.0.3:5432"]
+read_preference = "replica_preferred"
+balance = "least_connections"
+""",
+    "database.NAME.sharding": """\
+[database.app.sharding]
+enabled = true
+shards = [
+    { host = "10.0.1.1" },
+    { host = "10.0.1.2" },
+]
+""",
+    "database.NAME.sharding.shards": """\
+[[database.app.sharding.shards]]
+host = "10.0.1.1"
+port = 5432
+database = "app_shard0"
+""",
+    "database.NAME.sharding.table": """\
+[[database.app.sharding.table]]
+name = "accounts"
+key = "account_id"
+type = "bigint"
+""",
+}
+
+_NOTES = {
+    "database.NAME": (
+        "`NAME` is what clients put into their connection string. It can't be `penstock`: that "
+        "name opens the admin console. `[database.NAME.pool]` has the keys of `[pool]`."
+    ),
+    "database.NAME.primary": "`[database.NAME.master]` means the same and is shown as the primary.",
+    "database.NAME.sharding.table": (
+        "`[[sharding.table]]` at the top level of any file means the same and is moved to its "
+        'database: the one named by `database = "NAME"` in the entry, which may be left out while '
+        "there is only one database."
+    ),
+}
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [_INTRODUCTION, "## The top level\n", *_section("", Settings)]
+    for heading, model, shape in _sections("", Settings):
+        brackets = "[[{}]]" if shape.item is not None and not shape.by_name else "[{}]"
+        parts.append(f"## `{brackets.format(heading)}`\n")
+        parts += _section(heading, model)
+    return "\n".join(parts)
+
+
+def examples() -> dict[str, str]:
+    """The example of each section, by its heading."""
+    return dict(_EXAMPLES)
+
+
+def headings() -> list[str]:
+    """The heading of every section but the top level's, in order."""
+    return [heading for heading, _, _ in _sections("", Settings)]
+
+
+def _sections(prefix: str, model: type[Section]) -> Iterator[tuple[str, type[Section], Shape]]:
+    """Every section below a model: its heading, its model, and how it is written."""
+    for key, info in fields_of(model).items():
+        shape = shape_of_field(info)
+        table = shape.model or (shape.item.model if shape.item else None)
+        if table is None:
+            continue
+        heading = f"{prefix}{key}.NAME" if shape.by_name else f"{prefix}{key}"
+        if heading == "database.NAME.pool":
+            continue  # the keys of [pool], as the note on [database.NAME] says
+        yield heading, table, shape
+        yield from _sections(f"{heading}.", table)
+
+
+def _section(heading: str, model: type[Section]) -> Iterator[str]:
+    yield f"{(model.__doc__ or '').strip()}\n"
+    if note := _NOTES.get(heading):
+        yield f"{note}\n"
+    yield "| key | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- |"
+    for key, info in fields_of(model).items():
+        shape = shape_of_field(info)
+        default = written_default(info)
+        cells = (
+            f"`{key}`",
+            shape.type_name,
+            "**required**" if info.is_required() else f"`{default}`" if default else "",
+            _escaped(allowed_text(shape)) if shape.is_leaf else "",
+            _escaped(info.description or ""),
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield f"\n```toml\n{_EXAMPLES[heading]}```\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
