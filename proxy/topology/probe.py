@@ -1,0 +1,175 @@
+"""One connection to a node, and the one question that is asked over it again and again."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncpg
+import structlog
+
+from proxy.topology.connect import LOST, Connection, Deadline, Login, Prepared, connect, reason
+from proxy.topology.node import Address
+from proxy.topology.positions import WalLayout
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+_IDENTITY = """
+SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
+       pg_size_bytes(current_setting('wal_segment_size')) AS segment_size,
+       current_setting('wal_block_size')::int AS page_size
+"""
+
+# A replica's timeline is that of its stream. The control file's is that of the last restartpoint,
+# minutes old after a failover: it serves only where there is no stream, or no right to see it.
+_READING = """
+SELECT recovery,
+       CASE WHEN NOT recovery THEN (pg_current_wal_insert_lsn() - '0/0')::bigint END AS inserted,
+       CASE WHEN NOT recovery THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS flushed,
+       CASE WHEN recovery THEN (pg_last_wal_replay_lsn() - '0/0')::bigint END AS replayed,
+       CASE WHEN recovery THEN pg_is_wal_replay_paused() ELSE false END AS paused,
+       CASE WHEN recovery THEN
+           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8
+       END AS commit_age,
+       CASE WHEN recovery THEN coalesce(
+           (SELECT received_tli FROM pg_stat_wal_receiver),
+           (SELECT timeline_id FROM pg_control_checkpoint()))
+       ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
+       END AS timeline
+FROM (SELECT pg_is_in_recovery() AS recovery OFFSET 0) AS state
+"""
+
+# A transaction that has written WAL flushes, when it commits, all WAL before it.
+_FLUSH = "SELECT pg_logical_emit_message(true, 'penstock', '')"
+
+# uvloop's clock stands still within a turn of the loop and counts milliseconds: two events of one
+# turn have the same time, whichever came first. A sample must count as the earlier.
+_CLOCK_STEP = 0.001
+
+
+class Unreachable(Exception):
+    """The node can't be asked; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What stays as it is while a server runs. `system` is its system identifier, which only a
+    primary and its replicas share."""
+
+    system: int
+    layout: WalLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One answer. Positions are bytes; `asked_at` is of the loop's clock, in seconds."""
+
+    asked_at: float
+    """No later than the moment when the question was sent."""
+    round_trip: float
+    in_recovery: bool
+    timeline: int
+    inserted: int | None
+    """Where a primary will write its next record."""
+    flushed: int | None
+    """Up to where a primary's WAL is on disk: standbys get no more than that."""
+    replayed: int | None
+    paused: bool
+    commit_age: float | None
+    """Seconds since the replica's last replayed commit was made, by the two servers' clocks."""
+
+
+class Probe:
+    """An open connection to one node, made by `open`. Of no more use after `Unreachable`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        statement: Prepared,
+        identity: Identity,
+        patience: float,
+    ) -> None:
+        self.identity = identity
+        self._connection = connection
+        self._statement = statement
+        self._patience = patience
+        self._clock = asyncio.get_running_loop().time
+        self._timeline = 0
+        self._may_flush = True
+
+    @classmethod
+    async def open(cls, address: Address, login: Login, patience: float) -> "Probe":
+        """Connect. An answer that takes longer than `patience` seconds, now or later, is a failure.
+
+        Raises `Unreachable`.
+        """
+        try:
+            connection = await connect(address, login, patience, "monitor")
+        except TimeoutError as error:
+            raise Unreachable(f"no connection within {patience:g} s") from error
+        except LOST as error:
+            raise Unreachable(reason(error)) from error
+        try:
+            row = await _answer(connection, patience, connection.fetchrow(_IDENTITY))
+            assert row is not None  # no FROM, so always one row
+            statement = await _answer(
+                connection, patience, connection.prepare(_READING, name="penstock_monitor")
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        layout = WalLayout(row["segment_size"], row["page_size"])
+        return cls(connection, statement, Identity(row["system"], layout), patience)
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called as soon as the connection ends."""
+        self._connection.add_termination_listener(lambda _: callback())
+
+    async def read(self) -> Reading:
+        """Ask once. Raises `Unreachable`."""
+        asked_at = self._clock() - _CLOCK_STEP
+        started = time.monotonic()
+        row = await _answer(self._connection, self._patience, self._statement.fetchrow())
+        assert row is not None
+        # Never falls while a server runs, also where the stream that told it has ended since.
+        self._timeline = max(self._timeline, row["timeline"])
+        return Reading(
+            asked_at=asked_at,
+            round_trip=time.monotonic() - started,
+            in_recovery=row["recovery"],
+            timeline=self._timeline,
+            inserted=row["inserted"],
+            flushed=row["flushed"],
+            replayed=row["replayed"],
+            paused=row["paused"],
+            commit_age=row["commit_age"],
+        )
+
+    async def flush(self) -> None:
+        """Have a primary flush its WAL. Raises `Unreachable`; does nothing where not permitted."""
+        if not self._may_flush:
+            return
+        try:
+            await _answer(self._connection, self._patience, self._connection.execute(_FLUSH))
+        except Unreachable as error:
+            if not isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+                raise
+            self._may_flush = False
+            log.warning("unflushed WAL will keep reads off replicas for seconds", error=str(error))
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._connection.terminate()
+
+
+async def _answer(connection: Connection, patience: float, asked: Awaitable[_T]) -> _T:
+    deadline = Deadline(connection, patience)
+    try:
+        with deadline:
+            return await asked
+    except LOST as error:
+        text = f"no answer within {patience:g} s" if deadline.passed else reason(error)
+        raise Unreachable(text) from error
