@@ -1,0 +1,63 @@
+"""Ends stacks whose owner is gone: `python -m proxy.local.watcher ROOT PID`.
+
+A process that is killed can't stop its servers. This one outlives it, waits for its end, and
+then stops and removes every stack below a directory. Tests use it, so that no interruption of a
+run leaves servers behind.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from proxy.local.errors import LocalStackError
+from proxy.local.layout import STATE
+from proxy.local.processes import started_at
+from proxy.local.stack import open_stack
+
+
+def start_watcher(root: Path, owner: int) -> None:
+    """Start a process that removes the stacks in `root`, and `root`, once `owner` has ended.
+
+    Does nothing when `root` is watched already.
+    """
+    try:
+        (root / "watched").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    subprocess.Popen(
+        [sys.executable, "-m", "proxy.local.watcher", str(root), str(owner)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def remove_stacks(root: Path) -> list[LocalStackError]:
+    """Stop and remove every stack in the directories of `root`; what could not be removed."""
+    failed = []
+    for state_file in sorted(root.glob(f"*/{STATE}")):
+        try:
+            if (stack := open_stack(state_file.parent)) is not None:
+                stack.remove()
+        except LocalStackError as error:
+            failed.append(error)
+    return failed
+
+
+def main() -> None:
+    """Wait for the owner's end, then clean up; give up when somebody else has."""
+    root, owner = Path(sys.argv[1]), int(sys.argv[2])
+    started = started_at(owner)
+    while started is not None and started_at(owner) == started:
+        if not root.exists():
+            return
+        time.sleep(0.5)
+    if root.exists() and not remove_stacks(root):
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
