@@ -1,0 +1,71 @@
+"""The layout of the keys in Redis.
+
+    <prefix>:{<database>}:r:<label>:<digest>   a stored result
+    <prefix>:{<database>}:k:<key>              an application's own entry
+    <prefix>:{<database>}:e:<table>            the epoch of a table
+    <prefix>:{<database>}:e:*                  the epoch of the whole database
+    <prefix>:stats                             counters of all processes, a hash
+
+The braces are a hash tag: all keys of a database live in one slot of a Redis Cluster, so commands
+and scripts may name several of them.
+"""
+
+from binascii import hexlify
+from dataclasses import dataclass
+from urllib.parse import quote
+
+EVERYTHING = "*"
+"""The epoch name that stands for the whole database."""
+
+_GLOB_SPECIAL = b"*?[]\\"
+
+
+def to_bytes(text: str) -> bytes:
+    """`text` as key bytes: UTF-8, and any name that PostgreSQL can hold survives."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def escape_glob(literal: bytes) -> bytes:
+    """`literal` as a glob of Redis that matches itself only."""
+    return b"".join(
+        b"\\" + bytes((byte,)) if byte in _GLOB_SPECIAL else bytes((byte,)) for byte in literal
+    )
+
+
+def statistics_key(prefix: str) -> bytes:
+    """Key of the counters that all processes add to."""
+    return to_bytes(f"{prefix}:stats")
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpace:
+    """All keys of one database."""
+
+    prefix: str
+    database: str
+
+    @property
+    def base(self) -> bytes:
+        """The part that all keys of the database share. The name is percent-encoded: a brace or a
+        colon in it can't end the hash tag."""
+        return to_bytes(f"{self.prefix}:{{") + quote(self.database, safe="").encode() + b"}:"
+
+    def result_stem(self, label: str) -> bytes:
+        """A result's key without its digest."""
+        return self.base + b"r:" + to_bytes(label) + b":"
+
+    def result(self, label: str, digest: bytes) -> bytes:
+        """Key of a stored result."""
+        return self.result_stem(label) + hexlify(digest)
+
+    def epoch(self, name: str) -> bytes:
+        """Key of the epoch of a table, or of the whole database for "*"."""
+        return self.base + b"e:" + to_bytes(name)
+
+    def application(self, key: str) -> bytes:
+        """Key of an application's own entry."""
+        return self.base + b"k:" + to_bytes(key)
+
+    def matching(self, pattern: bytes) -> bytes:
+        """A glob of Redis over the keys of this database that go on like `pattern`."""
+        return escape_glob(self.base) + pattern

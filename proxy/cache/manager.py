@@ -1,0 +1,289 @@
+"""The cache as operators and applications drive it: entries of their own, patterns, figures.
+
+Patterns are globs (`*`, `?`, `[ab]`, `[!ab]`) of the form TABLES:REST, such as `orders:*`,
+`tenant-42:*` or `*`; without a colon REST is `*`.
+
+- TABLES matches the tables that a stored result reads, REST the digest in its key.
+- Where REST is `*`, the epochs of the matching tables are moved first: at once no such result is
+  served any more, and none that is being read now will be kept. A narrower REST removes what is
+  stored and does not stop what is on its way.
+- Application keys are removed where the whole pattern matches the whole key; a pattern without a
+  colon matches keys of just that form.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Self
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from proxy.cache.commands import STORE_SCRIPT
+from proxy.cache.entry import decode, encode, token_source
+from proxy.cache.errors import CacheUnavailable
+from proxy.cache.keys import EVERYTHING, KeySpace, statistics_key
+from proxy.cache.statistics import hit_rate
+
+_BATCH = 1000
+_SAMPLE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class EntryTicket:
+    """The epochs of some tables before something was read from them."""
+
+    names: tuple[str, ...]
+    epochs: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptions:
+    """How an application's entry is kept.
+
+    `ttl`: seconds. `tables`: a write to any of them ends it. `ticket`: from `CacheManager.ticket`,
+    taken before the value was read; with it a write in between keeps the value from being stored.
+    Without it such a write goes unnoticed, as with any cache that an application fills by
+    itself."""
+
+    ttl: float = 300.0
+    tables: tuple[str, ...] = ()
+    ticket: EntryTicket | None = None
+
+    def __post_init__(self) -> None:
+        if self.ttl <= 0:
+            raise ValueError(f"SetOptions.ttl is {self.ttl}: it must be more than 0 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What a pattern did."""
+
+    tables: tuple[str, ...]
+    """Whose epochs were moved; "*" is the whole database."""
+    removed: int
+    """Stored results and application keys deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counters of all processes that share this Redis and prefix, since the hash was made."""
+
+    hits: int
+    misses: int
+    hit_rate: float
+    counters: dict[str, int] = field(default_factory=dict)
+    """All of them, "rule:<name>:hits" and the like included."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUsage:
+    """In bytes. `cache` is estimated from a sample of the database's keys."""
+
+    keys: int
+    cache: int
+    server: int
+    server_limit: int
+    """0: none."""
+
+
+class CacheManager:
+    """The cache of one database. Every method raises CacheUnavailable where Redis can't be reached
+    or refuses: an operator's command never does nothing in silence."""
+
+    def __init__(self, redis: Redis, prefix: str, database: str) -> None:
+        # redis-py types its replies as bytes or str, whichever it was told to give: bytes here.
+        self._redis: Any = redis
+        self._prefix = prefix
+        self._keys = KeySpace(prefix, database)
+        self._new_token = token_source()
+
+    @classmethod
+    def from_url(cls, url: str, prefix: str, database: str, timeout: float = 5.0) -> Self:
+        """A manager with connections of its own, made when first needed. `timeout`: seconds per
+        command. Raises ValueError for an unusable URL."""
+        redis = Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        return cls(redis, prefix, database)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    # Entries of applications
+
+    async def get(self, key: str) -> bytes | None:
+        """The value stored under `key`; None if there is none, or a write to its tables ended
+        it."""
+        name = self._keys.application(key)
+        async with self._redis_at_work(f"get {key!r}"):
+            stored = await self._redis.get(name)
+            decoded = decode(name, stored) if stored is not None else None
+            if decoded is None:
+                return None
+            epochs, payload = decoded
+            tables, value = _split(payload)
+            if tables and await self._epochs(tables) != epochs:
+                return None
+            return value
+
+    async def ticket(self, tables: Iterable[str]) -> EntryTicket:
+        """Take the epochs of `tables`, before reading from them what `set` will store."""
+        names = (EVERYTHING, *sorted(tables))
+        async with self._redis_at_work("take the epochs"):
+            return EntryTicket(names, await self._made_epochs(names))
+
+    async def set(self, key: str, value: bytes, options: SetOptions | None = None) -> bool:
+        """Store `value` under `key`. False if its ticket is out of date: nothing was stored."""
+        options = options or SetOptions()
+        ticket = options.ticket
+        if ticket is None and options.tables:
+            ticket = await self.ticket(options.tables)
+        names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
+        name = self._keys.application(key)
+        entry = b"".join(encode(name, epochs, _joined(names, value)))
+        milliseconds = max(1, round(options.ttl * 1000))
+        async with self._redis_at_work(f"set {key!r}"):
+            if not names:
+                await self._redis.set(name, entry, px=milliseconds)
+                return True
+            keys = [*map(self._keys.epoch, names), name]
+            return bool(await self._redis.eval(STORE_SCRIPT, len(keys), *keys, entry, milliseconds))
+
+    async def delete(self, key: str) -> bool:
+        """Remove `key`. False if it was not there."""
+        async with self._redis_at_work(f"delete {key!r}"):
+            return bool(await self._redis.delete(self._keys.application(key)))
+
+    # Invalidation
+
+    async def clear(self, pattern: str, progress: Callable[[int], None] | None = None) -> int:
+        """`invalidate`, returning how many stored results and application keys were removed."""
+        return (await self.invalidate(pattern, progress)).removed
+
+    async def invalidate(
+        self, pattern: str, progress: Callable[[int], None] | None = None
+    ) -> Cleared:
+        """Make everything that `pattern` matches unusable, then remove it from Redis.
+
+        See the module's docstring for patterns. `progress` is told the number of keys looked at so
+        far, after each batch. If CacheUnavailable comes in the middle, do it again: what was done
+        is not undone. Raises ValueError for an empty pattern."""
+        tables, colon, rest = pattern.partition(":")
+        if not tables:
+            raise ValueError(f"the pattern {pattern!r} names no tables: write TABLES:REST, or *")
+        rest = rest if colon else "*"
+        async with self._redis_at_work(f"clear {pattern!r}"):
+            moved = await self._move_matching(tables) if rest == "*" else ()
+            removed = looked_at = 0
+            async for batch in self._scan(b"*"):
+                doomed = [key for key in batch if self._matches(key, pattern, tables, rest)]
+                if doomed:
+                    removed += await self._redis.unlink(*doomed)
+                looked_at += len(batch)
+                if progress is not None:
+                    progress(looked_at)
+            return Cleared(moved, removed)
+
+    async def _move_matching(self, tables: str) -> tuple[str, ...]:
+        """Move the epochs of the matching tables; return their names.
+
+        A table without an epoch has no usable entry and no fill on its way."""
+        if tables == EVERYTHING:
+            names = {EVERYTHING}
+        else:
+            stem = len(self._keys.epoch(""))
+            names = set()
+            async for batch in self._scan(b"e:*"):
+                names.update(_to_text(key[stem:]) for key in batch)
+            names = {name for name in names - {EVERYTHING} if fnmatchcase(name, tables)}
+        if names:
+            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in names})
+        return tuple(sorted(names))
+
+    def _matches(self, key: bytes, pattern: str, tables: str, rest: str) -> bool:
+        kind, _, name = key[len(self._keys.base) :].partition(b":")
+        if kind == b"k":
+            return fnmatchcase(_to_text(name), pattern)
+        if kind != b"r":
+            return False
+        label, _, digest = _to_text(name).rpartition(":")
+        if not fnmatchcase(digest, rest):
+            return False
+        return any(fnmatchcase(table, tables) for table in label.split("+"))
+
+    # Figures
+
+    async def get_stats(self) -> CacheStats:
+        """What all proxies together have counted."""
+        async with self._redis_at_work("read the statistics"):
+            stored = await self._redis.hgetall(statistics_key(self._prefix))
+        counters = {name.decode(): int(number) for name, number in stored.items()}
+        hits, misses = counters.get("hits", 0), counters.get("misses", 0)
+        return CacheStats(hits, misses, hit_rate(hits, misses), counters)
+
+    async def get_hit_rate(self) -> float:
+        """Share of hits among all lookups that Redis answered, 0 to 1."""
+        return (await self.get_stats()).hit_rate
+
+    async def get_memory_usage(self) -> MemoryUsage:
+        """How much memory the entries take (estimated) and the server has in use (exact)."""
+        async with self._redis_at_work("measure the memory"):
+            keys = sampled = size = 0
+            async for batch in self._scan(b"*"):
+                keys += len(batch)
+                for key in batch[: max(0, _SAMPLE - sampled)]:
+                    size += await self._redis.memory_usage(key) or 0
+                    sampled += 1
+            server: dict[str, Any] = await self._redis.info("memory")
+        estimate = size * keys // sampled if sampled else 0
+        return MemoryUsage(keys, estimate, server["used_memory"], server.get("maxmemory", 0))
+
+    # Redis
+
+    async def _scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
+        """Keys of this database by the batch. SCAN, not KEYS: that would stop the server."""
+        cursor = 0
+        match = self._keys.matching(pattern)
+        while True:
+            cursor, batch = await self._redis.scan(cursor, match=match, count=_BATCH)
+            yield batch
+            if cursor == 0:
+                return
+
+    async def _epochs(self, names: tuple[str, ...]) -> bytes | None:
+        tokens = await self._redis.mget([self._keys.epoch(name) for name in names])
+        return None if None in tokens else b"".join(tokens)
+
+    async def _made_epochs(self, names: tuple[str, ...]) -> bytes:
+        """The current epochs, made where they are missing."""
+        epochs = await self._epochs(names)
+        while epochs is None:
+            for name in names:
+                await self._redis.set(self._keys.epoch(name), self._new_token(), nx=True)
+            epochs = await self._epochs(names)
+        return epochs
+
+    @asynccontextmanager
+    async def _redis_at_work(self, what: str) -> AsyncIterator[None]:
+        """The edge where redis-py's errors become ours."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            raise CacheUnavailable(f"could not {what}: Redis: {error}") from error
+
+
+def _joined(names: tuple[str, ...], value: bytes) -> bytes:
+    """An application entry's payload: the tables it depends on, then the value."""
+    listed = "\0".join(names).encode("utf-8", "surrogateescape")
+    return len(listed).to_bytes(4, "big") + listed + value
+
+
+def _split(payload: bytes) -> tuple[tuple[str, ...], bytes]:
+    end = 4 + int.from_bytes(payload[:4], "big")
+    listed = _to_text(payload[4:end])
+    return tuple(listed.split("\0")) if listed else (), payload[end:]
+
+
+def _to_text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

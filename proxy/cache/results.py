@@ -1,0 +1,261 @@
+"""Results by epochs: lookups, conditional fills and invalidation over one link to Redis.
+
+Every table has an epoch, a token in Redis that a write replaces by one that was never used before:
+before the write is sent and again after it has ended. The whole database has one too, "*".
+
+Why no hit is older than a write whose second move was acknowledged before the lookup:
+
+1. A lookup reads the entry and all its epochs in one command, and serves the entry only if the
+   epochs stored in it equal those. So every epoch in a hit was current when the lookup ran.
+2. The epochs stored in an entry were read before the statement was sent. Tokens never come back, so
+   each of them was current without a break from that reading to the hit.
+3. If the second move had come between the reading and the lookup, the token would differ. If it
+   came before the reading, the write had ended before the statement was sent, which therefore saw
+   it. (On a replica only if that had replayed it: `Lookup.fresh_after`.)
+4. A move that could not be made is owed: from the moment the link broke this process serves and
+   fills nothing until, on a new connection, the "*" of the database was moved. It is moved too at
+   the start of the process and whenever the server is another incarnation: data that a server read
+   back from disk may hold old epochs together with their entries.
+
+The store is conditional as well. Correctness needs only the lookup's comparison; the condition
+keeps a late fill from taking the place of a newer entry.
+
+What it does not cover: a process that can't reach Redis while others can. It tells them when it is
+back; until then they may serve entries that its writes have made old, no longer than an entry
+lives. To keep that from happening in a mere hiccup, a move that meets a broken link is held until
+the first attempt to connect again has settled or failed.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from struct import error as StructError
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import hiredis
+
+from proxy.cache.commands import pack
+from proxy.cache.entry import CHECKSUM_SIZE, encode
+from proxy.cache.errors import LinkLost
+from proxy.cache.keys import KeySpace, statistics_key
+from proxy.cache.link import LinkState, Request
+from proxy.cache.moves import EpochMover, Link
+from proxy.cache.scope import Scope
+from proxy.cache.statistics import (
+    ABSENT,
+    AWAY,
+    DAMAGED,
+    INVALIDATED,
+    REFUSED,
+    UNKNOWN_EPOCH,
+    Statistics,
+)
+
+_MAX_SCOPES = 10_000
+
+
+class Ticket(NamedTuple):
+    """The right to fill: the epochs as they were before the read."""
+
+    scope: Scope
+    digest: bytes
+    epochs: bytes
+
+
+class Lookup(NamedTuple):
+    """What the cache knows of a request. Tuples: twice as fast to make as frozen dataclasses."""
+
+    payload: bytes | None
+    """The stored result: a hit."""
+    ticket: Ticket | None
+    """On a miss that may be filled."""
+    reason: str
+    """Why there was no hit, in words; "hit" for one."""
+    fresh_after: float
+    """With a ticket: a replica may serve the fill only if it has replayed all writes acknowledged
+    before this moment (seconds of the event loop's clock)."""
+
+
+_AWAY = Lookup(None, None, AWAY, 0.0)
+_REFUSED = Lookup(None, None, REFUSED, 0.0)
+
+
+class ResultCache:
+    """See the module's docstring. All methods are synchronous, none raises for a Redis that fails;
+    each callback is called exactly once, at once or later from the event loop.
+
+    `databases`: those known at the start; others are enrolled when first named. `clock`: the event
+    loop's `time`."""
+
+    def __init__(
+        self, link: Link, prefix: str, databases: Iterable[str], clock: Callable[[], float]
+    ) -> None:
+        self.statistics = Statistics()
+        self._link = link
+        self._prefix = prefix
+        self._mover = EpochMover(link, prefix, databases, clock, self.statistics)
+        self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
+        self._published: dict[str, int] = {}
+
+    # Lookups and fills
+
+    def lookup(
+        self,
+        database: str,
+        label: str,
+        digest: bytes,
+        reads: tuple[str, ...],
+        done: Callable[[Lookup], None],
+        rule: str = "",
+    ) -> None:
+        """Ask for the result `digest` of a statement that reads the tables `reads`.
+
+        `rule` names the cache rule, for the statistics."""
+        link = self._link
+        if link.state is not LinkState.UP:
+            self.statistics.bypasses[AWAY] += 1
+            done(_AWAY)
+            return
+        scope = self._scopes.get((database, label, reads, rule))
+        if scope is None:
+            try:
+                scope = self._add_scope(database, label, reads, rule)
+            except StructError:
+                self.statistics.bypasses[REFUSED] += 1
+                done(_REFUSED._replace(reason="reads too many tables"))
+                return
+        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done))
+
+    def _looked_up(
+        self, scope: Scope, digest: bytes, done: Callable[[Lookup], None], reply: Any
+    ) -> None:
+        if type(reply) is not list:
+            done(self._failed_lookup(reply))
+            return
+        entry: bytes | None = reply.pop()
+        try:
+            epochs = b"".join(reply)
+        except TypeError:  # a missing epoch is None
+            self._create_epochs(scope, reply)
+            done(self._miss(scope, UNKNOWN_EPOCH, None))
+            return
+        if len(epochs) != scope.width:  # somebody else wrote there
+            done(self._miss(scope, UNKNOWN_EPOCH, None))
+        elif entry is None:
+            done(self._miss(scope, ABSENT, Ticket(scope, digest, epochs)))
+        elif entry.startswith(scope.head + epochs):
+            body = scope.body
+            payload = entry[body:]
+            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
+            if entry[body - CHECKSUM_SIZE : body] == check:
+                statistics = self.statistics
+                statistics.hits += 1
+                statistics.bytes_served += len(payload)
+                scope.counters.hits += 1
+                done(Lookup(payload, None, "hit", 0.0))
+            else:
+                done(self._miss(scope, DAMAGED, Ticket(scope, digest, epochs)))
+        else:
+            reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
+            done(self._miss(scope, reason, Ticket(scope, digest, epochs)))
+
+    def _failed_lookup(self, reply: Any) -> Lookup:
+        if isinstance(reply, LinkLost):
+            self.statistics.bypasses[AWAY] += 1
+            return _AWAY
+        self.statistics.errors += 1
+        self.statistics.bypasses[REFUSED] += 1
+        return _REFUSED
+
+    def _miss(self, scope: Scope, reason: str, ticket: Ticket | None) -> Lookup:
+        self.statistics.misses[reason] += 1
+        scope.counters.misses += 1
+        if ticket is None:
+            return Lookup(None, None, reason, 0.0)
+        return Lookup(None, ticket, reason, self._mover.learn(scope.epoch_keys, ticket.epochs))
+
+    def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
+        """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
+        for key, token in zip(scope.epoch_keys, current, strict=True):
+            if token is None:
+                self._link.request(
+                    pack(b"SET", key, self._mover.new_token(), b"NX"), self._count_error
+                )
+
+    def fill(self, ticket: Ticket, payload: bytes, ttl_seconds: float) -> None:
+        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
+
+        It is stored only if none of its epochs has moved since."""
+        link = self._link
+        if link.state is not LinkState.UP or link.congested:
+            self.statistics.dropped_fills += 1
+            return
+        entry = encode(ticket.digest, ticket.epochs, payload)
+        milliseconds = max(1, round(ttl_seconds * 1000))
+
+        def filled(reply: Any) -> None:
+            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+                link.request(
+                    ticket.scope.store(ticket.digest, entry, milliseconds, whole=True),
+                    partial(self._filled, ticket.scope, len(payload)),
+                )
+            else:
+                self._filled(ticket.scope, len(payload), reply)
+
+        link.request(ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled)
+
+    def _filled(self, scope: Scope, size: int, reply: Any) -> None:
+        if reply == 1:
+            self.statistics.fills += 1
+            self.statistics.bytes_stored += size
+            scope.counters.fills += 1
+        elif reply == 0:
+            self.statistics.refused_fills += 1
+        else:
+            self.statistics.dropped_fills += 1
+            self._count_error(reply)
+
+    def _count_error(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self.statistics.errors += 1
+
+    def _add_scope(self, database: str, label: str, reads: tuple[str, ...], rule: str) -> Scope:
+        if len(self._scopes) >= _MAX_SCOPES:
+            self._scopes.clear()
+            self._mover.forget()
+        self._mover.enrol(database)
+        scope = Scope(KeySpace(self._prefix, database), label, reads, self.statistics.rules[rule])
+        self._scopes[database, label, reads, rule] = scope
+        return scope
+
+    # Invalidation
+
+    def move(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
+        """Invalidate all that was read from the tables `names`; "*" is the whole database.
+
+        `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
+        the same, and this process uses the cache again only after it has moved "*" there."""
+        self._mover.move(database, names, done)
+
+    def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
+        """The link's listener: pay what is owed."""
+        self._mover.settle(incarnation, request, ready)
+
+    def away(self) -> None:
+        """The link's listener: it can't be restored for now."""
+        self._mover.away()
+
+    # Statistics
+
+    def publish(self) -> None:
+        """Add what was counted since the last call to the hash that all processes share."""
+        if self._link.state is not LinkState.UP:
+            return
+        key = statistics_key(self._prefix)
+        for name, number in self.statistics.flat():
+            change = number - self._published.get(name, 0)
+            if change:
+                self._published[name] = number
+                self._link.request(
+                    pack(b"HINCRBY", key, name.encode(), b"%d" % change), self._count_error
+                )

@@ -1,0 +1,76 @@
+"""What lookups of one kind have in common, worked out once: packed keys, epochs, counters."""
+
+from binascii import hexlify
+
+from proxy.cache.commands import STORE_SCRIPT, STORE_SCRIPT_SHA, argument, pack_head
+from proxy.cache.entry import (
+    CHECKSUM_SIZE,
+    DIGEST_SIZE,
+    HEADER_SIZE,
+    TOKEN_SIZE,
+    header,
+)
+from proxy.cache.keys import EVERYTHING, KeySpace
+from proxy.cache.statistics import RuleCounters
+
+
+class Scope:
+    """All lookups with the same database, label, tables read and rule.
+
+    Raises struct.error where a statement reads more tables than an entry can name.
+    """
+
+    __slots__ = (
+        "_eval",
+        "_evalsha",
+        "_lookup",
+        "body",
+        "counters",
+        "database",
+        "epoch_keys",
+        "head",
+        "names",
+        "width",
+    )
+
+    def __init__(
+        self, keys: KeySpace, label: str, reads: tuple[str, ...], counters: RuleCounters
+    ) -> None:
+        self.database = keys.database
+        self.names = (EVERYTHING, *reads)
+        self.counters = counters
+        self.epoch_keys = [keys.epoch(name) for name in self.names]
+        self.head = header(len(self.names))
+        """How an entry of this scope begins; its epochs follow."""
+        self.body = HEADER_SIZE + len(self.names) * TOKEN_SIZE + CHECKSUM_SIZE
+        """Where the payload of such an entry begins."""
+        self.width = len(self.names) * TOKEN_SIZE
+        """Of its epochs, in bytes."""
+        stem = keys.result_stem(label)
+        result_key = b"$%d\r\n%b" % (len(stem) + 2 * DIGEST_SIZE, stem)
+        count = len(self.epoch_keys)
+        packed_epochs = b"".join(map(argument, self.epoch_keys))
+        self._lookup = pack_head(b"MGET", total=count + 2) + packed_epochs + result_key
+        keys_and_stem = argument(b"%d" % (count + 1)) + packed_epochs + result_key
+        total = count + 6
+        self._evalsha = pack_head(b"EVALSHA", STORE_SCRIPT_SHA, total=total) + keys_and_stem
+        self._eval = pack_head(b"EVAL", STORE_SCRIPT, total=total) + keys_and_stem
+
+    def lookup(self, digest: bytes) -> bytes:
+        """MGET of the epochs, then the entry."""
+        return self._lookup + hexlify(digest) + b"\r\n"
+
+    def store(
+        self, digest: bytes, entry: tuple[bytes, ...], milliseconds: int, *, whole: bool
+    ) -> bytes:
+        """The conditional store; `whole` sends the script too, for a server that has lost it."""
+        return b"".join(
+            (
+                self._eval if whole else self._evalsha,
+                hexlify(digest),
+                b"\r\n$%d\r\n" % sum(map(len, entry)),
+                *entry,
+                b"\r\n",
+                argument(b"%d" % milliseconds),
+            )
+        )

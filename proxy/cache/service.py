@@ -1,0 +1,52 @@
+"""The cache of one process, started and stopped as a whole."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxy.cache.link import LinkState, RedisLink
+from proxy.cache.results import ResultCache
+from proxy.config.settings import CacheSettings
+from proxy.tasks import spawn
+
+_PUBLISH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheService:
+    """A running cache: `results` is what sessions use."""
+
+    results: ResultCache
+    link: RedisLink
+    publisher: asyncio.Task[None]
+
+    @property
+    def up(self) -> bool:
+        """Redis answers, and nothing is owed to it."""
+        return self.link.state is LinkState.UP
+
+    async def close(self) -> None:
+        """Stop. Whoever waits for an invalidation is told that it is done with."""
+        self.publisher.cancel()
+        self.results.publish()
+        await asyncio.sleep(0)  # what was just published leaves with the end of this turn
+        await self.link.close()
+        self.results.away()
+
+
+def start_cache(settings: CacheSettings, databases: Iterable[str]) -> CacheService | None:
+    """Begin to connect; None where no Redis is configured. Needs a running event loop.
+
+    Until Redis answers every lookup is bypassed. Raises ValueError for an unusable URL."""
+    if settings.redis is None:
+        return None
+    link = RedisLink(settings.redis, settings.timeout, settings.reconnect_interval)
+    results = ResultCache(link, settings.prefix, databases, asyncio.get_running_loop().time)
+    link.start(results)
+    return CacheService(results, link, spawn(_publish(results), "cache statistics"))
+
+
+async def _publish(results: ResultCache) -> None:
+    while True:
+        await asyncio.sleep(_PUBLISH_SECONDS)
+        results.publish()

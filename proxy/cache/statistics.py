@@ -1,0 +1,77 @@
+"""What the cache counts: plain numbers, written from the event loop only, read by whoever asks."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+ABSENT = "no entry"
+INVALIDATED = "invalidated"
+UNKNOWN_EPOCH = "epoch not known yet"
+DAMAGED = "damaged entry"
+AWAY = "redis is away"
+REFUSED = "redis refused the lookup"
+
+MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
+"""Reasons of a lookup that Redis answered and that found nothing to serve. The others are
+bypasses."""
+
+
+@dataclass(slots=True)
+class RuleCounters:
+    """Of one `[[cache.rule]]`."""
+
+    hits: int = 0
+    misses: int = 0
+    fills: int = 0
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Of one process since its start. Sizes are bytes of payload."""
+
+    hits: int = 0
+    misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
+    bypasses: dict[str, int] = field(default_factory=lambda: dict.fromkeys((AWAY, REFUSED), 0))
+    fills: int = 0
+    refused_fills: int = 0
+    """An epoch had moved since the lookup."""
+    dropped_fills: int = 0
+    """Not sent: Redis was away, or slow to read."""
+    moves: int = 0
+    """Acknowledged moves of epochs."""
+    owed_moves: int = 0
+    """Moves that could not be made at the time: the database was invalidated at the next
+    connect."""
+    errors: int = 0
+    """Error replies of Redis."""
+    bytes_served: int = 0
+    bytes_stored: int = 0
+    rules: defaultdict[str, RuleCounters] = field(default_factory=lambda: defaultdict(RuleCounters))
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of hits among the lookups that Redis answered, 0 to 1; 0 before the first."""
+        return hit_rate(self.hits, sum(self.misses.values()))
+
+    def flat(self) -> Iterator[tuple[str, int]]:
+        """(field, number) of every counter, as the shared hash in Redis names them."""
+        yield "hits", self.hits
+        yield "misses", sum(self.misses.values())
+        yield "bypasses", sum(self.bypasses.values())
+        yield "fills", self.fills
+        yield "refused_fills", self.refused_fills
+        yield "dropped_fills", self.dropped_fills
+        yield "moves", self.moves
+        yield "owed_moves", self.owed_moves
+        yield "errors", self.errors
+        yield "bytes_served", self.bytes_served
+        yield "bytes_stored", self.bytes_stored
+        for rule, counters in self.rules.items():
+            yield f"rule:{rule}:hits", counters.hits
+            yield f"rule:{rule}:misses", counters.misses
+            yield f"rule:{rule}:fills", counters.fills
+
+
+def hit_rate(hits: int, misses: int) -> float:
+    """Share of hits, 0 to 1; 0 where nothing was looked up."""
+    return hits / (hits + misses) if hits else 0.0
