@@ -5,14 +5,17 @@ for the servers that `penstock local` starts.
 """
 
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
+from proxy.config.version import version
+
 COMMANDS = {
     "check": "proxy.cli.check",
     "config": "proxy.cli.config",
+    "local": "proxy.cli.local",
 }
 """Command to module: with `app`, a Typer of subcommands, or else with `command`, a function."""
 
@@ -43,12 +46,12 @@ def main() -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"penstock {metadata.version('penstock')}")
+        typer.echo(f"penstock {version()}")
         raise typer.Exit
 
 
 def _options(
-    version: Annotated[
+    print_version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print the version.", callback=_print_version, is_eager=True

@@ -95,7 +95,7 @@ def _replicas(settings: Settings) -> Iterator[Finding]:
                 yield Finding((*top, "hosts", index), "is the primary of this database")
             if replica in replicas.hosts[:index]:
                 yield Finding((*top, "hosts", index), "is listed twice")
-        if replicas.read_preference in ("replica", "nearest") and not replicas.hosts:
+        if replicas.read_preference == "replica" and not replicas.hosts:
             message = "needs replicas and replicas.hosts is empty"
             yield Finding((*top, "read_preference"), message, 'hosts = ["host:port", …]')
 

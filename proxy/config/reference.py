@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from proxy.config.schema import Shape, allowed_text, fields_of, shape_of_field, written_default
+from proxy.config.schema import Shape, constraint_text, fields_of, shape_of_field, written_default
 from proxy.config.settings import Section, Settings
 
 _INTRODUCTION = """\
@@ -39,6 +39,7 @@ file, line, key, value and what is allowed. [config.toml](../config.toml) and th
 | duration | a number of seconds, or text with a unit: `us`, `ms`, `s`, `min`, `h`, `d` |
 | size | a number of bytes, or text with a unit of 1024: `B`, `kB`, `MB`, `GB` |
 | secret | the text itself, `"env:NAME"` for an environment variable, or `"file:PATH"` for a file |
+| URL | of Redis: `"redis://[user:password@]host[:port][/db]"`, `rediss://` for TLS; a secret |
 | glob | `*` any text, `?` one character, `[ab]` one of these |
 
 A secret's file is found relative to the main file's directory, and the end of its line is left off.
@@ -206,7 +207,7 @@ def _section(heading: str, model: type[Section]) -> Iterator[str]:
             f"`{key}`",
             shape.type_name,
             "**required**" if info.is_required() else f"`{default}`" if default else "",
-            _escaped(allowed_text(shape)) if shape.is_leaf else "",
+            _escaped(constraint_text(shape)) if shape.is_leaf else "",
             _escaped(info.description or ""),
         )
         yield f"| {' | '.join(cells)} |"

@@ -29,6 +29,7 @@ class Shape:
     type_name: str
     words: Words = _NO_WORDS
     choices: tuple[str, ...] = ()
+    limits: str = ""
     model: type[Section] | None = None
     item: "Shape | None" = None
     by_name: bool = False
@@ -59,8 +60,7 @@ def shape_of(annotation: Any, metadata: Iterable[Any] = ()) -> Shape:
         return shape_of(next(a for a in arguments if a is not NoneType), metadata)
     if origin is tuple:
         item = shape_of(arguments[0])
-        plural = "tables" if item.model else item.type_name
-        return Shape(f"array of {plural}", item.words, item.choices, item=item)
+        return Shape(f"array of {_plural(item.type_name)}", item.words, item.choices, item=item)
     if origin is dict:
         return Shape("tables by name", item=shape_of(arguments[1]), by_name=True)
     if origin is Literal:
@@ -70,8 +70,7 @@ def shape_of(annotation: Any, metadata: Iterable[Any] = ()) -> Shape:
     own = next((m for m in metadata if isinstance(m, Words)), _PLAIN_TYPES.get(annotation))
     if own is None:
         raise TypeError(f"no words for {annotation!r}: annotate it with proxy.config.types.Words")
-    allowed = ", ".join(filter(None, (own.allowed, _limits(metadata))))
-    return Shape(own.name, Words(own.name, allowed, own.write, own.secret))
+    return Shape(own.name, own, limits=_limits(metadata))
 
 
 def shape_at(root: type[Section], path: Path) -> Shape | None:
@@ -90,7 +89,16 @@ def shape_at(root: type[Section], path: Path) -> Shape | None:
 
 def allowed_text(shape: Shape) -> str:
     """What a key may hold, in words; empty where its type says it all."""
-    return ", ".join(f'"{choice}"' for choice in shape.choices) or shape.words.allowed
+    return (
+        constraint_text(shape)
+        if shape.choices
+        else ", ".join(filter(None, (shape.words.allowed, shape.limits)))
+    )
+
+
+def constraint_text(shape: Shape) -> str:
+    """What a key may hold beyond what its type says."""
+    return ", ".join(f'"{choice}"' for choice in shape.choices) or shape.limits
 
 
 def written_default(info: FieldInfo) -> str | None:
@@ -98,9 +106,15 @@ def written_default(info: FieldInfo) -> str | None:
     shape = shape_of_field(info)
     if info.is_required() or info.default is None or not shape.is_leaf:
         return None
-    if isinstance(info.default, tuple):
+    if shape.item is not None:
         return f"[{', '.join(map(shape.words.write, info.default))}]"
     return shape.words.write(info.default)
+
+
+def _plural(name: str) -> str:
+    if name == "text":
+        return name
+    return f"{name}es" if name.endswith("s") else f"{name}s"
 
 
 def _flatten(metadata: Iterable[Any]) -> Iterable[Any]:

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.config.types import Address, Bytes, Duration, HostPort, RedisUrl, Secret, Words
+from proxy.config.types import (
+    Address,
+    Bytes,
+    Duration,
+    HostPort,
+    OffIfEmpty,
+    RedisUrl,
+    Secret,
+    Words,
+)
 
 Name = Annotated[str, Field(min_length=1), Words("text", "not empty", lambda text: f'"{text}"')]
 Glob = Annotated[
@@ -28,8 +37,8 @@ class ServerSettings(Section):
     """Where Penstock listens and how much it accepts."""
 
     listen: Address = Field(HostPort("127.0.0.1", 6432), description="SQL listener")
-    http_listen: Address | None = Field(
-        HostPort("127.0.0.1", 9432), description="metrics and health listener"
+    http_listen: Annotated[Address | None, OffIfEmpty] = Field(
+        HostPort("127.0.0.1", 9432), description='metrics and health listener; "": none'
     )
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
     login_timeout: Duration = Field(15.0, description="from connect to authenticated")
@@ -52,7 +61,7 @@ class PoolSettings(Section):
     """Backend connections: one pool per node, database and user."""
 
     mode: Literal["transaction", "session"] = Field(
-        "transaction", description="a client keeps its connection until this ends"
+        "transaction", description="how long a client keeps a server connection"
     )
     size: int = Field(20, ge=1, description="connections of one pool at most")
     wait_timeout: Duration = Field(30.0, description="longest wait for a connection")
@@ -98,7 +107,7 @@ class ReplicaSettings(Section):
     hosts: tuple[Address, ...] = Field((), description="one address for each replica")
     read_preference: Literal[
         "primary", "primary_preferred", "replica", "replica_preferred", "nearest"
-    ] = Field("replica_preferred", description="where reads go; the last three need `hosts`")
+    ] = Field("replica_preferred", description="where reads go; `replica` needs `hosts`")
     balance: Literal["round_robin", "least_connections"] = Field(
         "round_robin", description="which of several fit replicas gets the next read"
     )
@@ -170,7 +179,9 @@ class CacheRule(Section):
 class CacheSettings(Section):
     """Results in Redis."""
 
-    redis: RedisUrl | None = Field(None, repr=False, description="none: no cache")
+    redis: Annotated[RedisUrl | None, OffIfEmpty] = Field(
+        None, repr=False, description='where results are kept; unset or "": no cache'
+    )
     timeout: Duration = Field(0.25, description="a slower Redis counts as away")
     reconnect_interval: Duration = Field(0.5, description="between attempts to reach Redis again")
     prefix: Name = Field("penstock", description="first part of every key")

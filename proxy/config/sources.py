@@ -145,7 +145,7 @@ def _place_sharded_tables(tree: Item, report: Report) -> Item:
         if key != "table":
             message = "unknown key: here only [[sharding.table]] is allowed, all else of sharding"
             message += " is set in [database.NAME.sharding]"
-            report.add(problem_at(child.place, message, suggestion=nearest(key, ["table"])))
+            report.add(problem_at(child.place, message))
     tables = sharding.value.get("table")
     for table in tables.value if tables and isinstance(tables.value, list) else ():
         name = _database_of(table, list(_table(tree, "database")), report)

@@ -116,6 +116,11 @@ def _read_secret(path: Path) -> str:
     return secret
 
 
+def none_if_empty(value: Any) -> Any:
+    """None for "": TOML and the environment have no other way to unset what has a default."""
+    return None if value == "" else value
+
+
 def check_redis_url(value: str) -> str:
     """`value` if it is a URL that redis-py takes. The message never repeats it: it may hold a
     password."""
@@ -176,3 +181,5 @@ RedisUrl = Annotated[
         "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
     ),
 ]
+
+OffIfEmpty = BeforeValidator(none_if_empty)
