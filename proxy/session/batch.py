@@ -54,7 +54,7 @@ class Batch:
     """One unit of work; see the module's docstring."""
 
     __slots__ = (
-        "bind",
+        "binds",
         "bound",
         "closed_statements",
         "data",
@@ -82,8 +82,8 @@ class Batch:
         """Statements bound, in order."""
         self.described: Prepared | None = None
         """The statement parsed or described last: what routes a batch that binds nothing."""
-        self.bind: bytes | None = None
-        """The last Bind message, as the client sent it."""
+        self.binds: list[bytes] = []
+        """Their Bind messages from the parameter formats on."""
         self.unnamed: Prepared | None = None
         """What the unnamed statement is after this batch, if it parses one."""
         self.closed_statements = 0

@@ -107,33 +107,39 @@ class Intake:
                     f"{self._max_message} (server.max_message_size)"
                 )
             if end > size:
-                return self._incomplete(start, position, length + 1)
-            if kind == QUERY and self._batch is None:
-                self._position = end
-                self.unnamed = None
-                whole = data if end == size and position == 0 else data[position:end]
-                if whole[-1]:
-                    raise ProtocolViolation("a Query message does not end with a zero byte")
-                return Batch(QUERY, b"Q", whole, whole[5:-1])
+                self._keep_rest(start, position, length + 1)
+                return None
+            if kind in (QUERY, FUNCTION_CALL, TERMINATE):
+                if self._batch is not None and (self._shape or position > start):
+                    return self._finish(OVERFLOW, start, position)
+                return self._single(kind, position, end)
             if kind in (SYNC, FLUSH):
                 return self._finish(kind, start, end)
             if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
                 self._flush(start, position)  # outside COPY the server ignores them too
                 start = end
-            elif kind in (QUERY, FUNCTION_CALL, TERMINATE):
-                if self._batch is not None and (self._shape or position > start):
-                    return self._finish(OVERFLOW, start, position)
-                self._position = end
-                self._batch = None
-                return Batch(kind, b"F" if kind == FUNCTION_CALL else b"X", data[position:end])
             else:
                 start = self._gather(kind, start, position, end)
             position = end
             if self._size + position - start > MAX_BATCH:
                 return self._finish(OVERFLOW, start, position)
-        return self._incomplete(start, position, 5)
+        self._keep_rest(start, position, 5)
+        return None
 
-    def _incomplete(self, start: int, position: int, need: int) -> None:
+    def _single(self, kind: int, position: int, end: int) -> Batch:
+        """A batch of one message: Query, FunctionCall or Terminate."""
+        data = self._data
+        self._batch = None
+        self._position = end
+        whole = data if position == 0 and end == len(data) else data[position:end]
+        if kind != QUERY:
+            return Batch(kind, b"F" if kind == FUNCTION_CALL else b"X", whole)
+        if whole[-1]:
+            raise ProtocolViolation("a Query message does not end with a zero byte")
+        self.unnamed = None
+        return Batch(QUERY, b"Q", whole, whole[5:-1])
+
+    def _keep_rest(self, start: int, position: int, need: int) -> None:
         self._flush(start, position)
         rest = self._data[position:]
         self._data, self._position = rest, 0
@@ -204,7 +210,7 @@ class Intake:
             return start
         if kind == _PARSE:
             return self._parse(batch, start, position, end)
-        if kind == _DESCRIBE or kind == _CLOSE:
+        if kind in (_DESCRIBE, _CLOSE):
             return self._describe_or_close(batch, kind, start, position, end)
         raise ProtocolViolation(f"message of unknown type {chr(kind)!r} ({kind})")
 
@@ -239,7 +245,6 @@ class Intake:
             name_end = self._name_end(name_end, end)
         if end - name_end < 7:
             raise ProtocolViolation("a Bind message is too short")
-        batch.bind = data[position:end]
         name = data[portal_end + 1 : name_end]
         prepared = self.statements.get(name) if name else self.unnamed
         if prepared is None:
@@ -249,6 +254,7 @@ class Intake:
                 return end
             return start
         batch.bound.append(prepared)
+        batch.binds.append(data[name_end + 1 : end])
         if name:
             self._refer(start, position, prepared, USES, name)
             length = end - position - 1 - len(name) + len(prepared.name)

@@ -1,0 +1,113 @@
+"""Plans by text: exact text first, then the text without its literals, then the parser.
+
+A shape without its literals may key a plan, never a result (see docs/architecture.md).
+"""
+
+from collections.abc import Callable
+
+from proxy.routing.plan import Access, Plan
+from proxy.session.prepared import Prepared
+from proxy.sql.analyse import analyse
+from proxy.sql.normalise import shape
+from proxy.sql.statement import Analysis, Hints
+from proxy.topology.counters import Counters
+
+Planned = tuple[Plan, tuple[bytes | None, ...]]
+
+_GENERATION = 8192
+_LONGEST_KEPT = 16384
+"""Bytes of a text whose plan is kept; longer ones are analysed each time."""
+
+
+class PlanCache:
+    """The plans of one database, bounded by generations; dropped when catalogue or rules change."""
+
+    def __init__(self, planner: Callable[[Analysis], Plan], counters: Counters) -> None:
+        self._counters = counters
+        self.version = 0
+        self._replace(planner)
+
+    def replace_planner(self, planner: Callable[[Analysis], Plan]) -> None:
+        """Plan everything anew from now on."""
+        self.version += 1
+        self._replace(planner)
+
+    def _replace(self, planner: Callable[[Analysis], Plan]) -> None:
+        self._planner = planner
+        self._young: dict[bytes, Planned] = {}
+        self._old: dict[bytes, Planned] = {}
+        self._shapes: dict[str, Plan | None] = {}
+
+    def of_text(self, text: bytes, utf8: bool) -> Planned:
+        """The plan of a query string and the literals that its shape left out.
+
+        `utf8`: whether the client writes UTF-8; otherwise a text that is not ASCII is not judged.
+        """
+        planned = self._young.get(text)
+        if planned is not None:
+            self._counters.plan_hits += 1
+            return planned
+        planned = self._old.get(text)
+        if planned is None:
+            planned = self._make(text, utf8)
+        if len(text) <= _LONGEST_KEPT and (utf8 or text.isascii()):
+            if len(self._young) >= _GENERATION:
+                self._old, self._young = self._young, {}
+            self._young[text] = planned
+        return planned
+
+    def of_prepared(self, prepared: Prepared, utf8: bool) -> Plan:
+        """The plan of a prepared statement, made once per version."""
+        if prepared.plan_version == self.version and prepared.plan is not None:
+            return prepared.plan
+        prepared.plan, prepared.literals = self.of_text(prepared.text, utf8)
+        prepared.plan_version = self.version
+        return prepared.plan
+
+    def _make(self, text: bytes, utf8: bool) -> Planned:
+        if not utf8 and not text.isascii():
+            return self._planner(_unreadable("the text is neither ASCII nor UTF-8")), ()
+        try:
+            query = text.decode()
+        except UnicodeDecodeError:
+            return self._planner(_unreadable("the text is not UTF-8")), ()
+        found = shape(query) if len(query) <= _LONGEST_KEPT else None
+        if found is None or not found.literals:
+            return self._analyse(query), ()
+        if found.text in self._shapes:
+            plan = self._shapes[found.text]
+            self._counters.plan_hits += 1
+        else:
+            plan = self._analyse(found.text)
+            if not _depends_on_nothing_else(plan):
+                plan = None
+            if len(self._shapes) >= _GENERATION:
+                self._shapes.clear()
+            self._shapes[found.text] = plan
+        if plan is None:
+            return self._analyse(query), ()
+        if plan.shard is None:
+            return plan, ()
+        return plan, tuple(
+            None if literal.text is None else literal.text.encode() for literal in found.literals
+        )
+
+    def _analyse(self, query: str) -> Plan:
+        self._counters.plan_misses += 1
+        return self._planner(analyse(query))
+
+
+def _unreadable(why: str) -> Analysis:
+    """A text that can't be decoded is never guessed at."""
+    return Analysis("", analyse("\x01").statements, Hints(), why)
+
+
+def _depends_on_nothing_else(plan: Plan) -> bool:
+    """Whether the plan is the same for every value of the literals left out."""
+    return (
+        plan.access in (Access.READ, Access.WRITE)
+        and plan.analysis.error is None
+        and not plan.settings
+        and not plan.settings_unknown
+        and plan.pins is None
+    )

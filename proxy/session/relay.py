@@ -1,0 +1,285 @@
+"""A server's answer on its way to a client. Pure: bytes in, bytes out, and what was noticed.
+
+Bodies are never parsed but for the few messages that matter: ReadyForQuery ends a batch,
+ErrorResponse may send it elsewhere, ParameterStatus and the COPY responses change the session.
+Rows of any size pass through in the pieces in which they came.
+"""
+
+import struct
+from collections import deque
+
+from proxy.session.batch import AS_PARSE, FORWARD, Ack
+from proxy.wire.errors import READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
+from proxy.wire.messages import PARSE_COMPLETE
+
+_uint32_at = struct.Struct(">I").unpack_from
+
+_READY, _ERROR, _STATUS, _COPY_IN, _COPY_BOTH = b"ZESGW"
+_PARSE_COMPLETE, _CLOSE_COMPLETE = b"13"
+_COMMAND_COMPLETE, _DATA_ROW, _COPY_DATA = b"CDd"
+
+# What a relay looks at beyond the messages above; the sum picks a table.
+_ACKS = 1
+_CAPTURE = 2
+_RETRY = 4
+_HOLD = 8
+
+_MAX_HELD = 1 << 20
+
+
+def _table(flags: int) -> bytes:
+    kinds = set(b"ZESGW")
+    if flags & _ACKS:
+        kinds |= set(b"13")
+    if flags & _CAPTURE:
+        kinds |= set(b"NA")
+    if flags & _RETRY:
+        kinds |= set(b"DCIsdHV")
+    if flags & _HOLD:
+        kinds |= set(b"C")
+    return bytes(kind in kinds for kind in range(256))
+
+
+_TABLES = tuple(_table(flags) for flags in range(16))
+
+
+class Relay:
+    """The state of one client's answers; `begin` starts a batch, `feed` takes the server's bytes.
+
+    After each `feed`: `done` (the batch ended, with transaction `status`, and `rest` came behind
+    it), `copy_in` (the server waits for COPY data), `retry` (a standby refused it and the client
+    has seen nothing), `statuses` (bodies of ParameterStatus), `errors` (of ErrorResponse).
+    """
+
+    __slots__ = (
+        "_capture",
+        "_capture_room",
+        "_flags",
+        "_head",
+        "_holding",
+        "_preamble",
+        "_remaining",
+        "_table",
+        "acks",
+        "awaiting",
+        "copy_in",
+        "done",
+        "errors",
+        "failed_acks",
+        "held",
+        "rest",
+        "retry",
+        "status",
+        "statuses",
+    )
+
+    def __init__(self) -> None:
+        self.acks: deque[Ack] = deque()
+        self.awaiting = 0
+        """ReadyForQuery messages that are still to come."""
+        self.done = True
+        self.status = ord("I")
+        self.copy_in = False
+        self.retry = False
+        self.statuses: list[bytes] = []
+        self.errors: list[bytes] = []
+        self.failed_acks: list[Ack] = []
+        """Acks that an error kept from coming."""
+        self.held = b""
+        """The end of an answer that may be passed on only when the caller says so."""
+        self.rest = b""
+        self._flags = 0
+        self._table = _TABLES[0]
+        self._head = b""
+        self._remaining = 0
+        self._preamble = b""
+        self._holding = False
+        self._capture: list[bytes] | None = None
+        self._capture_room = 0
+
+    def begin(
+        self, readies: int, acks: list[Ack] | None, may_retry: bool, capture_room: int, hold: bool
+    ) -> None:
+        """A batch was sent whose answer ends with the last of `readies` ReadyForQuery messages.
+
+        `capture_room`: bytes of the answer to keep for the cache, 0 for none. `hold`: keep back
+        the pieces of the answer from the first CommandComplete on.
+        """
+        self.awaiting = readies
+        flags = 0
+        self.done = False
+        if acks or may_retry or capture_room or hold or self._flags:
+            flags = (
+                (_ACKS if acks else 0)
+                | (_CAPTURE if capture_room else 0)
+                | (_RETRY if may_retry else 0)
+                | (_HOLD if hold else 0)
+            )
+            self.acks = deque(acks) if acks else deque()
+            self._capture = [] if capture_room else None
+            self._capture_room = capture_room
+            self._holding = False
+            self.held = self._preamble = b""
+            self._flags = flags
+            self._table = _TABLES[flags]
+        self.retry = self.copy_in = False
+        if self.errors:
+            self.errors, self.failed_acks = [], []
+
+    def extend(self, readies: int, acks: list[Ack] | None) -> None:
+        """More was sent as part of the same exchange."""
+        self.awaiting += readies
+        self.done = False
+        if acks and self.errors:  # the server skips all until Sync
+            self.failed_acks.extend(acks)
+        elif acks:
+            self.acks.extend(acks)
+            self._flags |= _ACKS
+            self._table = _TABLES[self._flags]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the client has seen nothing of a batch that may be tried again."""
+        return bool(self._flags & _RETRY)
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether the client has been sent part of a message."""
+        return self._remaining > 0
+
+    def captured(self) -> bytes | None:
+        """The whole answer as the client saw it, or None where it can't be kept."""
+        return None if self._capture is None else b"".join(self._capture)
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes to pass on now. Raises ProtocolViolation if the server lost its way."""
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        size = len(data)
+        position = self._remaining
+        if position >= size:
+            self._remaining = position - size
+            return self._pass(data)
+        self._remaining = 0
+        table = self._table
+        out: list[bytes] | None = None
+        start = 0
+        while size - position >= 5:
+            length: int = _uint32_at(data, position + 1)[0]
+            end = position + 1 + length
+            kind = data[position]
+            if not table[kind]:
+                if end <= size:
+                    position = end
+                    continue
+            elif end <= size or kind in (_DATA_ROW, _COPY_DATA):
+                passed = self._notice(kind, data, position, end)
+                table = self._table
+                if passed is not None:
+                    out = out or []
+                    out.append(data[start:position])
+                    out.append(passed)
+                    start = end
+                if self.done:
+                    self.rest = data[end:]
+                    data, size, position = data[:end], end, end
+                    break
+                if end <= size:
+                    position = end
+                    continue
+            else:
+                break  # a message that matters is looked at when it is whole
+            if length < 4:
+                break
+            self._remaining = end - size
+            position = size
+        if position < size:
+            self._check(data, position, size)
+            self._head = data[position:]
+            data = data[:position]
+        if start:
+            data = data[start:]
+        if out is not None:
+            out.append(data)
+            data = b"".join(out)
+        return self._pass(data)
+
+    @staticmethod
+    def _check(data: bytes, position: int, size: int) -> None:
+        if size - position >= 5 and _uint32_at(data, position + 1)[0] < 4:
+            raise ProtocolViolation("a message from the server has an impossible length")
+
+    def _pass(self, data: bytes) -> bytes:
+        """What of `data` may go to the client now."""
+        if not self._flags:
+            return data
+        if self.retry:
+            return b""
+        if self._flags & _RETRY and not self.done:
+            self._preamble += data
+            return b""
+        if self._preamble:
+            data, self._preamble = self._preamble + data, b""
+        if self._capture is not None:
+            self._capture_room -= len(data)
+            if self._capture_room < 0:
+                self._capture = None
+            else:
+                self._capture.append(data)
+        if self._holding:
+            self.held += data
+            data = b""
+            if len(self.held) > _MAX_HELD and not self.done:
+                data, self.held = self.held, b""
+        return data
+
+    def _notice(self, kind: int, data: bytes, position: int, end: int) -> bytes | None:
+        """Act on a message that matters; bytes to pass on in its place, or None to leave it."""
+        if kind == _READY:
+            self.status = data[position + 5]
+            self.awaiting -= 1
+            self.done = self.awaiting <= 0
+            self._holding = bool(self._flags & _HOLD)
+        elif kind in (_PARSE_COMPLETE, _CLOSE_COMPLETE):
+            return self._ack()
+        elif kind == _ERROR:
+            self._error(data[position + 5 : end])
+        elif kind == _STATUS:
+            self.statuses.append(data[position + 5 : end])
+            self._capture = None
+        elif kind in (_COPY_IN, _COPY_BOTH):
+            self.copy_in = True
+            self._capture = None
+            self._no_retry()
+        elif kind in b"NA":
+            self._capture = None
+        else:
+            self._no_retry()
+            self._holding = self._holding or (kind == _COMMAND_COMPLETE and self._flags & _HOLD > 0)
+        return None
+
+    def _no_retry(self) -> None:
+        if self._flags & _RETRY:
+            self._flags &= ~_RETRY
+            self._table = _TABLES[self._flags & 15]
+            self._flags |= 16  # keeps `_pass` at work until what it holds back has gone
+
+    def _ack(self) -> bytes | None:
+        if not self.acks:
+            raise ProtocolViolation("the server completed a Parse or Close that nobody sent")
+        ack = self.acks.popleft()
+        if ack.action == FORWARD:
+            return None
+        return PARSE_COMPLETE if ack.action == AS_PARSE else b""
+
+    def _error(self, body: bytes) -> None:
+        self.errors.append(body)
+        self._capture = None
+        self.failed_acks.extend(self.acks)
+        self.acks.clear()
+        if self._flags & _RETRY:
+            if error_fields(body).get("C") == READ_ONLY_SQL_TRANSACTION:
+                self.retry = True
+            else:
+                self._no_retry()
