@@ -1,4 +1,4 @@
-"""`penstock local`: the embedded stack of real servers, for development, demonstration and tests."""
+"""`penstock local`: a stack of real servers, for development, demonstration and tests."""
 
 from datetime import timedelta
 from pathlib import Path

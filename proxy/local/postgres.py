@@ -121,9 +121,12 @@ class PostgresServer:
     def copy_from(self, primary: "PostgresServer") -> None:
         """Make a standby of `primary`, which must run, with a replication slot of its own."""
         slot = self.name
+        # The slot comes first: WAL that the copy needs could be gone before pg_basebackup's own
+        # (-C) held it, when another copy runs beside this one.
         primary.psql(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-            f"WHERE slot_name = '{slot}' AND NOT active"
+            f"WHERE slot_name = '{slot}' AND NOT active;\n"
+            f"SELECT pg_create_physical_replication_slot('{slot}', true)"
         )
         conninfo = standby_conninfo(
             name=self.name, socket_dir=primary.socket_dir, port=primary.port
@@ -132,7 +135,7 @@ class PostgresServer:
             self._run(
                 [
                     self._programs.bin_dir / "pg_basebackup",
-                    *("-D", fresh, "-d", conninfo, "-R", "-C", "-S", slot),
+                    *("-D", fresh, "-d", conninfo, "-R", "-S", slot),
                     *("-X", "stream", "--checkpoint=fast"),
                     *([] if self._durable else ["--no-sync"]),
                 ],

@@ -183,6 +183,6 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without libpq's variables: they would send us to somebody else's server."""
+    """Ours, without libpq's variables and files: they would send us to somebody else's server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return {**kept, "LC_ALL": "C", "PGPASSFILE": os.devnull, "PGCONNECT_TIMEOUT": "10"}
+    return {**kept, "LC_ALL": "C", "PGPASSFILE": f"{os.devnull}/none", "PGCONNECT_TIMEOUT": "10"}
