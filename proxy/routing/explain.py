@@ -1,0 +1,138 @@
+"""A plan and its route in words, for `EXPLAIN (PENSTOCK)`, `SHOW ROUTE FOR` and the command line."""
+
+import re
+from collections.abc import Iterable
+
+from proxy.routing.plan import CachePlan, Plan, Refusal, ShardPlan
+from proxy.routing.route import Refused, Route
+from proxy.sql.statement import Hints, Literal, Statement
+
+Rows = tuple[tuple[str, str], ...]
+
+_BLANK = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)"
+_REQUEST = re.compile(
+    rf"{_BLANK}*(?:"
+    rf"explain{_BLANK}*\({_BLANK}*penstock{_BLANK}*\)"
+    rf"|show{_BLANK}+route{_BLANK}+for(?={_BLANK}|[(])"
+    rf"){_BLANK}*(?P<statement>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def explained_statement(text: str) -> str | None:
+    """The statement inside `EXPLAIN (PENSTOCK) …` or `SHOW ROUTE FOR …`; None for other text."""
+    match = _REQUEST.fullmatch(text)
+    return None if match is None else match["statement"].strip()
+
+
+def describe(plan: Plan, outcome: Route | Refusal | Refused, extras: Rows = ()) -> Rows:
+    """(property, value) rows that say what is known of a statement and where it goes.
+
+    `outcome` is the route, or why there is none. `extras` are further rows of the caller's, put
+    last: the state of the cache, the parameters that were assumed.
+    """
+    statements = plan.analysis.statements
+    rows = [
+        ("kind", plan.kind if len(statements) < 2 else f"{plan.kind}, {len(statements)} statements")
+    ]
+    if plan.analysis.error is not None:
+        rows.append(("parse error", plan.analysis.error))
+    rows += _tables(plan, statements)
+    rows.append(("access", f"{plan.access.value}: {plan.reason}"))
+    rows += _route(outcome)
+    rows += _cache(plan)
+    if plan.shard is not None:
+        rows += _shard(plan.shard)
+    rows += _hints(plan.analysis.hints, plan.node_hint)
+    rows += _session(plan)
+    return (*rows, *extras)
+
+
+def _tables(plan: Plan, statements: tuple[Statement, ...]) -> Iterable[tuple[str, str]]:
+    named = {str(table) for statement in statements for table in statement.reads}
+    written = {str(table) for statement in statements for table in statement.writes}
+    functions = {name for statement in statements for name in statement.functions}
+    if named:
+        yield "tables read", _listed(named)
+    if written:
+        yield "tables written", _listed(written)
+    if functions:
+        yield "functions", _listed(functions)
+    if plan.reads - named:
+        yield "reads in all", _epochs(plan.reads)
+    if plan.writes:
+        yield "moves epochs of", _epochs(plan.writes)
+
+
+def _route(outcome: Route | Refusal | Refused) -> Iterable[tuple[str, str]]:
+    if isinstance(outcome, Route):
+        where = outcome.target.value if outcome.node is None else outcome.node.name
+        yield "route", f"{where}: {outcome.reason}"
+    else:
+        yield "route", f"refused ({outcome.sqlstate}): {outcome.message}"
+        yield "hint", outcome.hint
+
+
+def _cache(plan: Plan) -> Iterable[tuple[str, str]]:
+    if plan.cache is None:
+        yield "cache", f"no: {plan.uncached_reason}"
+        return
+    yield "cache", _by_rule(plan.cache)
+    yield "cache label", plan.cache.label
+    yield "cache depends on", _listed(plan.cache.reads)
+
+
+def _by_rule(cache: CachePlan) -> str:
+    return f"rule {cache.rule!r}, TTL {cache.ttl_seconds:g} s, at most {cache.max_bytes} bytes"
+
+
+def _shard(shard: ShardPlan) -> Iterable[tuple[str, str]]:
+    for key in shard.keys:
+        values = (
+            (f"{value.text!r}" if value.text is not None else "NULL")
+            if isinstance(value, Literal)
+            else f"${value.index}"
+            for value in key.values
+        )
+        yield "shard key", f"{key.table}.{key.column} = {' or '.join(values)}"
+    decided = "decided by the parameters" if shard.shard is None else str(shard.shard)
+    yield "shard", decided
+
+
+def _hints(hints: Hints, node_hint: str | None) -> Iterable[tuple[str, str]]:
+    said = [hints.node] if hints.node else []
+    if hints.cache is not None:
+        said.append("cache" if hints.cache else "nocache")
+    if hints.ttl_seconds is not None:
+        said.append(f"ttl={hints.ttl_seconds:g}")
+    if said:
+        yield "hints", ", ".join(said)
+    elif node_hint is not None:
+        yield "asked for by a rule", node_hint
+    if hints.unknown:
+        yield "hints not understood", ", ".join(hints.unknown)
+
+
+def _session(plan: Plan) -> Iterable[tuple[str, str]]:
+    if plan.settings:
+        yield "changes settings", _listed(plan.settings)
+    if plan.resets_all:
+        yield "changes settings", "all, back to their defaults"
+    elif plan.settings_unknown:
+        yield "changes settings", "maybe others, which the text doesn't tell"
+    if plan.pins:
+        yield "keeps its connection", plan.pins
+    if plan.needs_session:
+        yield "needs its connection", "reads state that an earlier statement left there"
+
+
+def _epochs(names: Iterable[str]) -> str:
+    names = set(names)
+    others = sorted(names - {"*"})
+    if "*" not in names:
+        return ", ".join(others)
+    return ", ".join([*others, "any other table" if others else "every table"])
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

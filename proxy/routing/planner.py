@@ -1,0 +1,234 @@
+"""From an analysis to a plan: everything about a query string that is decided once, without I/O."""
+
+import re
+from collections.abc import Iterable
+
+from proxy.config.settings import CacheSettings, RoutingSettings
+from proxy.routing.caching import cache_plan, uncacheable
+from proxy.routing.judge import Verdict, judge
+from proxy.routing.plan import Access, CachePlan, Plan, Refusal, ShardPlan
+from proxy.routing.relations import ANYTHING, resolve_reads
+from proxy.routing.rules import Subject, routing_rule, tables_covered
+from proxy.routing.sharded import shard_plan
+from proxy.routing.shards import NoShards, ShardMap
+from proxy.sql.catalogue import Catalogue
+from proxy.sql.statement import Analysis, Begin, Kind, Statement
+
+_UNPARSED = Statement(Kind.UNKNOWN, writes_unknown=True, settings_unknown=True)
+_NOTHING = Statement(Kind.EMPTY)
+_LEADING_BLANKS = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+_ROLLBACK = re.compile(r"(?:rollback|abort)\b", re.IGNORECASE)
+_REFUSED_BY_STANDBYS = frozenset(("serializable", "mixed"))
+"""A standby refuses serializable transactions; with "mixed", some role or database has them."""
+
+
+class Planner:
+    """Makes plans for one database under one configuration and one catalogue.
+
+    Immutable: make a new one when any of its parts changes, and forget plans of the old one.
+    `hints_cache`: whether a hint such as `/* penstock: ttl=60 */` caches where no rule matches.
+    Then any table may be cached, and writes move the epochs of all that they touch.
+    """
+
+    __slots__ = ("_cache", "_cached_tables", "_catalogue", "_hints_cache", "_routing", "_shards")
+
+    def __init__(
+        self,
+        routing: RoutingSettings,
+        cache: CacheSettings,
+        catalogue: Catalogue,
+        shards: ShardMap | None = None,
+        *,
+        hints_cache: bool = True,
+    ) -> None:
+        self._routing = routing
+        self._cache = cache
+        self._catalogue = catalogue
+        self._shards: ShardMap = NoShards() if shards is None else shards
+        self._hints_cache = hints_cache
+        self._cached_tables = self._find_cached_tables()
+
+    def plan(self, analysis: Analysis) -> Plan:
+        """The plan of a query string. Never raises for what the string says."""
+        statements = analysis.statements or (_NOTHING,)
+        if analysis.error is not None:
+            statements = (_UNPARSED,)
+        verdicts = tuple(judge(each, analysis.text, self._catalogue) for each in statements)
+        shard = shard_plan(
+            statements, tuple(map(self._hidden, verdicts)), analysis.text, self._shards
+        )
+        subject = Subject(
+            analysis.text,
+            (scan.table for each in statements for scan in each.scans),
+            lambda name: resolve_reads((name,), self._catalogue).tables,
+        )
+        node_hint, hinted_by = self._node_hint(analysis, subject)
+        against = _against_replica(verdicts, node_hint)
+        access, reason = self._access(verdicts, against, node_hint, hinted_by)
+        refusal = shard if isinstance(shard, Refusal) else None
+        cached = self._caching(analysis, statements, verdicts, subject)
+        return Plan(
+            analysis=analysis,
+            kind=_kind(statements),
+            access=Access.REFUSE if refusal else access,
+            reason=refusal.message if refusal else reason,
+            writes=self._writes(verdicts) if against and shard is None else frozenset(),
+            reads=frozenset().union(*(verdict.reads for verdict in verdicts)),
+            touches_tables=any(verdict.touches_tables for verdict in verdicts),
+            cache=cached if isinstance(cached, CachePlan) else None,
+            uncached_reason="" if isinstance(cached, CachePlan) else cached,
+            shard=shard if isinstance(shard, ShardPlan) else None,
+            refusal=refusal,
+            node_hint=self._effective_hint(node_hint, statements),
+            changes_schema=any(verdict.changes_schema for verdict in verdicts),
+            needs_session=any(verdict.needs_session for verdict in verdicts),
+            pins=_first(verdict.pins for verdict in verdicts),
+            settings=frozenset().union(*(each.settings for each in statements)),
+            settings_unknown=any(each.settings_unknown for each in statements),
+            resets_all=any(each.resets_all for each in statements),
+            sets_transaction=any(_sets_transaction(each, analysis.text) for each in statements),
+            deallocates=_name(statements, Kind.DEALLOCATE),
+            deallocates_all=any(_deallocates_all(each) for each in statements),
+            executes=_name(statements, Kind.EXECUTE),
+            begin=_begin(statements),
+            ends_transaction=len(statements) == 1
+            and statements[0].kind in (Kind.COMMIT, Kind.ROLLBACK),
+            rolls_back=len(statements) == 1 and _rolls_back(statements[0], analysis.text),
+        )
+
+    def cached_tables(self) -> frozenset[str] | None:
+        """The epoch names that any cached result may depend on; None: all of them.
+
+        `Plan.writes` names no others, "*" apart.
+        """
+        return self._cached_tables
+
+    def _find_cached_tables(self) -> frozenset[str] | None:
+        if self._hints_cache:
+            return None
+        if not self._catalogue.loaded:
+            return frozenset()
+        covered = tables_covered(self._cache.rules, self._catalogue)
+        return None if covered is None else resolve_reads(covered, self._catalogue).tables
+
+    def _access(
+        self,
+        verdicts: tuple[Verdict, ...],
+        against: list[int],
+        node_hint: str | None,
+        hinted_by: str,
+    ) -> tuple[Access, str]:
+        if against:
+            reason = str(verdicts[against[0]].primary)
+            if len(verdicts) > 1:
+                reason = f"statement {against[0] + 1} {reason}"
+            if node_hint == "replica":
+                reason += f" ({hinted_by} asks for a replica and is ignored)"
+            return Access.WRITE, reason
+        if not self._routing.enabled:
+            return Access.WRITE, "routing is off"
+        if self._catalogue.default_isolation in _REFUSED_BY_STANDBYS:
+            return Access.WRITE, (
+                f"the default isolation level is {self._catalogue.default_isolation}, and a "
+                "standby refuses serializable transactions"
+            )
+        if overruled := _first(verdict.primary for verdict in verdicts):
+            return Access.READ, f"only reads, by {hinted_by}, although: {overruled}"
+        return Access.READ, "only reads"
+
+    def _caching(
+        self,
+        analysis: Analysis,
+        statements: tuple[Statement, ...],
+        verdicts: tuple[Verdict, ...],
+        subject: Subject,
+    ) -> CachePlan | str:
+        if len(statements) > 1:
+            return f"a query string of {len(statements)} statements is not cached"
+        against = uncacheable(statements[0], verdicts[0], self._catalogue, self._shards)
+        if against is not None:
+            return against
+        return cache_plan(
+            self._cache.rules, analysis.hints, self._hints_cache, subject, verdicts[0]
+        )
+
+    def _node_hint(self, analysis: Analysis, subject: Subject) -> tuple[str | None, str]:
+        """Where a hint, or else the first matching rule, wants it, and the name of which."""
+        if analysis.hints.node is not None:
+            return analysis.hints.node, "the hint"
+        rule = routing_rule(self._routing.rules, subject)
+        return (None, "") if rule is None else (rule.node, f"rule {rule.name!r}")
+
+    def _effective_hint(
+        self, node_hint: str | None, statements: tuple[Statement, ...]
+    ) -> str | None:
+        begin = _begin(statements)
+        if begin is None:
+            return node_hint
+        isolation = begin.isolation or self._catalogue.default_isolation
+        if not self._routing.enabled or isolation in _REFUSED_BY_STANDBYS:
+            return "primary"
+        return node_hint
+
+    def _writes(self, verdicts: tuple[Verdict, ...]) -> frozenset[str]:
+        written = frozenset[str]().union(*(verdict.writes for verdict in verdicts))
+        if written >= ANYTHING:
+            return ANYTHING
+        if self._cached_tables is None or self._routing.read_your_writes == "table":
+            return written
+        return written & self._cached_tables
+
+    def _hidden(self, verdict: Verdict) -> frozenset[str]:
+        return verdict.reading.tables | verdict.reading.unknown
+
+
+def _against_replica(verdicts: tuple[Verdict, ...], node_hint: str | None) -> list[int]:
+    """The statements that must run on the primary, by their place."""
+    against = [place for place, verdict in enumerate(verdicts) if verdict.primary is not None]
+    if node_hint == "replica" and all(verdicts[place].declarable for place in against):
+        return []
+    return against
+
+
+def _kind(statements: tuple[Statement, ...]) -> str:
+    kinds = {each.kind for each in statements}
+    return statements[0].kind.value if len(kinds) == 1 else "multi"
+
+
+def _begin(statements: tuple[Statement, ...]) -> Begin | None:
+    if len(statements) != 1 or statements[0].kind is not Kind.BEGIN:
+        return None
+    return statements[0].begin or Begin()
+
+
+def _rolls_back(statement: Statement, text: str) -> bool:
+    if statement.kind in (Kind.COMMIT, Kind.ROLLBACK):
+        return True
+    if statement.kind is not Kind.SAVEPOINT:
+        return False
+    blanks = _LEADING_BLANKS.match(text)
+    return _ROLLBACK.match(text, blanks.end() if blanks else 0) is not None
+
+
+def _sets_transaction(statement: Statement, text: str) -> bool:
+    """Whether it may be SET TRANSACTION or the like; the text errs to yes."""
+    if statement.kind is Kind.UNKNOWN:
+        return True
+    by_function = any(name.rpartition(".")[2] == "set_config" for name in statement.functions)
+    return (statement.kind is Kind.SET or by_function) and (
+        "transaction" in text.lower() or statement.settings_unknown
+    )
+
+
+def _deallocates_all(statement: Statement) -> bool:
+    if statement.kind is Kind.DEALLOCATE:
+        return statement.name is None
+    return statement.kind is Kind.DISCARD and statement.resets_all
+
+
+def _name(statements: Iterable[Statement], kind: Kind) -> str | None:
+    return _first(each.name for each in statements if each.kind is kind)
+
+
+def _first(values: Iterable[str | None]) -> str | None:
+    return next((value for value in values if value), None)
