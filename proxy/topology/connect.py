@@ -1,6 +1,8 @@
 """Penstock's own connections to servers, beside the data path."""
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -28,10 +30,17 @@ LOST = (
 """What asyncpg raises where a server is away, refuses, or answers with an error."""
 
 
-async def connect(address: Address, login: Login, timeout: float, purpose: str) -> Connection:
+async def connect(
+    address: Address,
+    login: Login,
+    timeout: float,
+    purpose: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Connection:
     """A connection to `address` that `pg_stat_activity` shows as "penstock <purpose>".
 
-    `timeout` is in seconds, for connecting and logging in. Raises one of `LOST`.
+    `timeout` is in seconds, for connecting and logging in; `settings` are the server's, for this
+    connection. Raises one of `LOST`.
     """
     user, password = login
     return await asyncpg.connect(
@@ -46,6 +55,7 @@ async def connect(address: Address, login: Login, timeout: float, purpose: str) 
             "application_name": f"penstock {purpose}",
             # Waiting for standbys would tie the watch to what it watches.
             "synchronous_commit": "local",
+            **settings,
         },
     )
 

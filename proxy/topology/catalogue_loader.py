@@ -1,0 +1,163 @@
+"""Reads a database's catalogue: a handful of queries, whatever its size."""
+
+import asyncio
+import time
+from collections.abc import Iterable, MutableMapping
+
+from proxy.sql.catalogue import Catalogue, View
+from proxy.topology.catalogue_facts import Rows, analyse_view, assemble
+from proxy.topology.connect import Connection
+
+# An aggregate's own volatility is always "immutable": that of its support functions tells. A
+# procedure may do anything, transactions included.
+_FUNCTIONS = """
+WITH judged AS MATERIALIZED (
+    SELECT p.oid, p.proname, p.prokind, p.proretset, n.nspname = 'pg_catalog' AS builtin,
+           CASE WHEN p.prokind = 'p' OR p.provolatile = 'v' THEN 2
+                WHEN p.provolatile = 's' THEN 1 ELSE 0 END AS volatility
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname !~ '^pg_temp'
+), support AS (
+    SELECT a.aggfnoid::oid AS oid, max(s.volatility) AS volatility
+    FROM pg_aggregate a
+    CROSS JOIN unnest(ARRAY[
+        a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
+        a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]) AS used (oid)
+    JOIN judged s ON s.oid = used.oid
+    GROUP BY 1
+)
+SELECT proname::text AS name,
+       max(greatest(judged.volatility, support.volatility)) AS volatility,
+       bool_and(builtin) AS builtin,
+       bool_or(proretset) AS returns_set
+FROM judged LEFT JOIN support USING (oid)
+GROUP BY proname
+"""
+
+_RELATIONS = """
+SELECT c.oid, c.relname::text AS name, c.relkind::text AS kind,
+       c.relrowsecurity AS row_security,
+       n.nspname IN ('pg_catalog', 'information_schema') AS system,
+       CASE WHEN c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+            THEN pg_get_viewdef(c.oid) END AS definition
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+      AND n.nspname <> 'pg_toast'
+"""
+
+# 16384 is the first OID that is not PostgreSQL's own.
+_VIEW_READS = """
+SELECT DISTINCT
+       r.ev_class AS view, d.refclassid = 'pg_proc'::regclass AS is_function,
+       coalesce(p.proname, c.relname)::text AS name
+FROM pg_rewrite r
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+LEFT JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+WHERE r.rulename = '_RETURN' AND r.ev_class >= 16384 AND d.refobjid <> r.ev_class
+      AND coalesce(p.proname, c.relname) IS NOT NULL
+"""
+
+_INHERITS = """
+SELECT i.inhrelid AS child, i.inhparent AS parent
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE c.relkind IN ('r', 'p', 'f')
+"""
+
+_CASCADES = """
+SELECT DISTINCT confrelid AS referenced, conrelid AS referencing
+FROM pg_constraint
+WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+"""
+
+_TRIGGERS = """
+SELECT tgrelid AS relation FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
+UNION
+SELECT ev_class FROM pg_rewrite WHERE rulename <> '_RETURN' AND ev_enabled <> 'D'
+"""
+
+_ISOLATION = """
+SELECT s.setting AS seen, s.source,
+       ARRAY(SELECT lower(split_part(entry, '=', 2))
+             FROM pg_db_role_setting r, unnest(r.setconfig) AS entry
+             WHERE entry LIKE 'default_transaction_isolation=%'
+               AND r.setdatabase IN (0, (SELECT oid FROM pg_database
+                                         WHERE datname = current_database()))) AS configured
+FROM pg_settings s WHERE s.name = 'default_transaction_isolation'
+"""
+
+# Whatever makes a difference to the answers above comes with a new version of a row, so with
+# another xmin. (Statistics are updated in place, without one.)
+_FINGERPRINTED = (
+    ("pg_class", "oid", "relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't'"),
+    ("pg_proc", "oid", "true"),
+    ("pg_aggregate", "aggfnoid::oid", "true"),
+    ("pg_rewrite", "oid", "true"),
+    ("pg_trigger", "oid", "NOT tgisinternal"),
+    ("pg_constraint", "oid", "contype = 'f'"),
+    ("pg_namespace", "oid", "nspname !~ '^pg_(toast_)?temp'"),
+    ("pg_inherits", "inhrelid", "true"),
+    ("pg_db_role_setting", "setrole", "true"),
+)
+_FINGERPRINT = "SELECT concat_ws(' '{}) FROM pg_settings {}".format(
+    "".join(
+        f", (SELECT concat(count(*), ':', sum(hashint8(xmin::text::bigint << 32 | {key}::bigint)))"
+        f" FROM {catalogue} WHERE {condition})"
+        for catalogue, key, condition in _FINGERPRINTED
+    )
+    + ", setting, source",
+    "WHERE name = 'default_transaction_isolation'",
+)
+
+_TURN = 0.004
+
+
+async def read_fingerprint(connection: Connection) -> str:
+    """A text that differs once anything has changed that `load_catalogue` reads."""
+    return str(await connection.fetchval(_FINGERPRINT))
+
+
+async def load_catalogue(
+    connection: Connection, analysed: MutableMapping[str, View] | None = None
+) -> Catalogue:
+    """The catalogue as of one moment. Raises what asyncpg raises.
+
+    `analysed` keeps the analysis of each view's text from one load to the next: texts that no view
+    has any more leave it.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await _read(connection)
+    kept = await _analyse((row["definition"] for row in rows.relations), analysed or {})
+    if analysed is not None:
+        analysed.clear()
+        analysed.update(kept)
+    return assemble(rows, kept)
+
+
+async def _read(connection: Connection) -> Rows:
+    return Rows(
+        functions=await connection.fetch(_FUNCTIONS),
+        relations=await connection.fetch(_RELATIONS),
+        view_reads=await connection.fetch(_VIEW_READS),
+        inherits=[(row[0], row[1]) for row in await connection.fetch(_INHERITS)],
+        cascades=[(row[0], row[1]) for row in await connection.fetch(_CASCADES)],
+        triggers=[row[0] for row in await connection.fetch(_TRIGGERS)],
+        isolation=(await connection.fetch(_ISOLATION))[0],
+    )
+
+
+async def _analyse(
+    definitions: Iterable[str | None], known: MutableMapping[str, View]
+) -> dict[str, View]:
+    """Analyse each text, letting others have the loop every few milliseconds."""
+    found: dict[str, View] = {}
+    turn_ends = time.monotonic() + _TURN
+    for text in definitions:
+        if text is None:
+            continue
+        found[text] = known.get(text) or analyse_view(text)
+        if time.monotonic() > turn_ends:
+            await asyncio.sleep(0)
+            turn_ends = time.monotonic() + _TURN
+    return found
