@@ -1,0 +1,82 @@
+# Everything sets itself up in .venv, from the pinned versions of the lock files.
+# Needs Python 3.11 or later, make and git; no root, no installed server.
+#
+#   make demo [ARGS=--once]   the proxy before a local stack of real servers, shown at work
+#   make test [ARGS=...]      all tests, against real servers
+#   make check                format, lint, types, import contracts, unit tests
+#   make format               rewrite the code as `make check` wants it
+#   make lock                 pin the newest versions that pyproject.toml allows
+#   make clean                remove .venv and everything else that was made here
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+# Scripts in a virtual environment name its path, so a moved or copied one is made again.
+STAMP := $(VENV)/.installed-at$(subst /,-,$(CURDIR))
+
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python3.14; do \
+	"$$name" -c '$(SUITABLE)' 2>/dev/null && echo "$$name" && break; done)
+
+# uv installs into the environment it is given and must not fetch interpreters of its own.
+UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command "make lock" --no-emit-index-url
+PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
+.PHONY: setup demo test check format lock clean
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+# The stamp is written last: an interrupted set-up is taken up again.
+$(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "error: no Python 3.11 or later with the venv module was found;" \
+			"install one (Debian: apt-get install python3 python3-venv)" \
+			"or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi
+	@if [ ! -e "$@" ] && ls $(VENV)/.installed-at* >/dev/null 2>&1; then rm -rf $(VENV); fi
+	@rm -f "$@"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing what the lock files name"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-build.txt
+	@$(UV) pip sync --quiet --require-hashes requirements.txt || { \
+		echo "uv could not install; trying pip, which has settings of its own" >&2; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+			-r requirements.txt; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --editable .
+	@touch "$@"
+
+demo: $(STAMP)
+	@$(BIN)/penstock demo $(ARGS)
+
+# Tests that measure time or memory run alone, after the others.
+test: $(STAMP)
+	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" $(ARGS)
+	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest $(PYTEST_PARALLEL) -q tests/unit
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP)
+	$(COMPILE) requirements-build.in -o requirements-build.txt
+	$(COMPILE) pyproject.toml --extra local --extra dev -o requirements.txt
+	$(COMPILE) pyproject.toml --constraint requirements.txt -o requirements-runtime.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	find proxy tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
