@@ -64,15 +64,11 @@ class Counters:
     retries: defaultdict[str, int] = field(default_factory=_tally)
     """Queries sent a second time, by reason."""
 
-    cache_hits: int = 0
-    cache_misses: int = 0
-    cache_fills: int = 0
-    cache_unfilled: defaultdict[str, int] = field(default_factory=_tally)
-    """Results that were to be kept and were not, by reason: "epoch moved", "too large", …"""
     cache_bypasses: defaultdict[str, int] = field(default_factory=_tally)
-    """Cacheable reads that did not ask the cache, by reason."""
-    cache_invalidations: int = 0
-    """Epochs moved, by writes or by hand."""
+    """Reads that a rule caches and that did not ask the cache, by reason: "transaction has
+    written", … What the cache itself counts (hits, misses, fills) is in its own statistics."""
+    cache_unfilled: defaultdict[str, int] = field(default_factory=_tally)
+    """Results that were to be kept and were never offered, by reason: "too large", …"""
 
     clients: int = 0
     """Client connections open now."""

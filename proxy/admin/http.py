@@ -1,0 +1,112 @@
+"""The HTTP listener: `/metrics` for Prometheus, `/healthz` and `/readyz` for orchestrators."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from proxy.admin.metrics import Observed, registry
+from proxy.config.types import HostPort
+from proxy.topology.node import DatabaseTopology, Node
+
+_OBSERVED = web.AppKey("observed", Observed)
+_REGISTRY = web.AppKey("registry", CollectorRegistry)
+
+_STOP_SECONDS = 2.0
+"""How long a stop waits for answers under way: scrapes take milliseconds."""
+
+
+class ListenError(Exception):
+    """The address can't be listened on; the message says why and which setting names it."""
+
+
+async def start_http(address: HostPort, observed: Observed) -> web.AppRunner:
+    """Serve on `address` (port 0: any free one, see `bound_address`) until `stop_http`.
+
+    Raises ListenError.
+    """
+    runner = web.AppRunner(application(observed), access_log=None, shutdown_timeout=_STOP_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host, address.port).start()
+    except OSError as error:
+        await runner.cleanup()
+        message = f"can't listen on {address} (server.http_listen): {error.strerror or error}"
+        raise ListenError(message) from error
+    return runner
+
+
+async def stop_http(runner: web.AppRunner) -> None:
+    """Close the listener and its connections."""
+    await runner.cleanup()
+
+
+def bound_address(runner: web.AppRunner) -> HostPort:
+    """Where a started runner listens."""
+    host, port = runner.addresses[0][:2]
+    return HostPort(str(host), int(port))
+
+
+def application(observed: Observed) -> web.Application:
+    """The routes."""
+    app = web.Application()
+    app[_OBSERVED] = observed
+    app[_REGISTRY] = registry(observed)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    return app
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    """Prometheus text, or OpenMetrics where the scraper asks for it."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    body = encode(request.app[_REGISTRY])
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    """The process runs and its event loop turns: that this is answered says both."""
+    return web.json_response({"alive": True})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    """200 while every database's primary can be reached, else 503; what is amiss as JSON."""
+    report = readiness(request.app[_OBSERVED])
+    return web.json_response(report, status=200 if report["ready"] else 503)
+
+
+def readiness(observed: Observed) -> dict[str, Any]:
+    """Whether clients should be sent here. `down` says why not; `degraded` names other nodes and
+    the cache where they are away, which does not make the whole unready."""
+    down = _unhealthy(observed.databases, primaries=True)
+    degraded = _unhealthy(observed.databases, primaries=False)
+    if observed.cache_up is not None and not observed.cache_up():
+        degraded.append({"node": "cache", "error": "Redis does not answer"})
+    stopping = observed.stopping()
+    return {
+        "ready": not down and not stopping,
+        "stopping": stopping,
+        "down": down,
+        "degraded": degraded,
+    }
+
+
+def _unhealthy(databases: Sequence[DatabaseTopology], *, primaries: bool) -> list[dict[str, str]]:
+    return [
+        _row(topology, node)
+        for topology in databases
+        for node in topology.nodes()
+        if not node.healthy and (node is topology.primary) == primaries
+    ]
+
+
+def _row(topology: DatabaseTopology, node: Node) -> dict[str, str]:
+    return {
+        "database": topology.database,
+        "node": node.name,
+        "address": str(node.address),
+        "error": node.error or "not reachable",
+    }

@@ -1,0 +1,265 @@
+"""Prometheus metrics, made from the data path's counters at the moment of a scrape.
+
+The data path only adds to the plain numbers of `proxy.topology.counters`; everything that has to do
+with metric families happens here, when somebody asks.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from proxy.cache.statistics import Statistics
+from proxy.config.version import version
+from proxy.topology.counters import BUCKET_BOUNDS, Counters, Histogram
+from proxy.topology.node import DatabaseTopology, Node
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """One pool at this moment. `size` is its most connections, `waiting` counts clients."""
+
+    database: str
+    user: str
+    node: str
+    active: int
+    idle: int
+    waiting: int
+    size: int
+
+
+def _no_pools() -> Iterable[PoolRow]:
+    return ()
+
+
+def _running() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What metrics and health are made from; read anew at every request."""
+
+    counters: Counters
+    databases: Sequence[DatabaseTopology] = ()
+    pools: Callable[[], Iterable[PoolRow]] = field(default=_no_pools)
+    cache: Statistics | None = None
+    """None where there is no cache; so is `cache_up`."""
+    cache_up: Callable[[], bool] | None = None
+    """Whether Redis answers."""
+    stopping: Callable[[], bool] = field(default=_running)
+    """Whether the process has begun to shut down."""
+
+
+def registry(observed: Observed) -> CollectorRegistry:
+    """A registry of Penstock's metrics and those of the process (CPU, memory, descriptors)."""
+    metrics = CollectorRegistry()
+    metrics.register(PenstockCollector(observed))
+    ProcessCollector(registry=metrics)
+    PlatformCollector(registry=metrics)
+    GCCollector(registry=metrics)
+    return metrics
+
+
+class PenstockCollector(Collector):
+    """Metric families of one process."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything, as it is now."""
+        observed = self._observed
+        yield _build_info()
+        yield from _query_metrics(observed.counters)
+        yield from _cache_metrics(observed)
+        yield from _client_metrics(observed.counters)
+        yield from _pool_metrics(observed.pools())
+        yield from _node_metrics(observed.databases)
+
+
+def _build_info() -> Metric:
+    labels = {"version": version(), "python": platform.python_version()}
+    return InfoMetricFamily("penstock_build", "Version of Penstock and of Python.", labels)
+
+
+def _query_metrics(counters: Counters) -> Iterator[Metric]:
+    queries = CounterMetricFamily(
+        "penstock_queries",
+        "Queries answered, by where they went, the node and the kind of statement.",
+        labels=["route", "node", "kind"],
+    )
+    for labels, count in sorted(counters.queries.items()):
+        queries.add_metric(labels, count)
+    yield queries
+    yield _durations(counters.latency)
+    yield _tally(
+        "penstock_errors",
+        "Error responses sent to clients, by the class of their SQLSTATE.",
+        "sqlstate_class",
+        counters.errors,
+    )
+    yield _tally("penstock_retries", "Queries sent again, by reason.", "reason", counters.retries)
+    yield _count(
+        "penstock_plan_cache_hits", "Queries whose analysis was at hand.", counters.plan_hits
+    )
+    yield _count(
+        "penstock_plan_cache_misses", "Queries that had to be analysed.", counters.plan_misses
+    )
+
+
+def _durations(latency: Mapping[str, Histogram]) -> Metric:
+    durations = HistogramMetricFamily(
+        "penstock_query_duration_seconds",
+        "From a query's last byte read to its answer written, by where it went.",
+        labels=["route"],
+    )
+    bounds = [*(str(bound) for bound in BUCKET_BOUNDS), "+Inf"]
+    for route, histogram in sorted(latency.items()):
+        buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+        durations.add_metric([route], buckets, histogram.total)
+    return durations
+
+
+def _cache_metrics(observed: Observed) -> Iterator[Metric]:
+    counters, cache = observed.counters, observed.cache or Statistics()
+    yield _count("penstock_cache_hits", "Reads answered from the cache.", cache.hits)
+    yield _tally(
+        "penstock_cache_misses", "Reads that the cache did not hold.", "reason", cache.misses
+    )
+    yield _tally(
+        "penstock_cache_bypasses",
+        "Reads that a rule caches and that went past the cache, by reason.",
+        "reason",
+        Counter(counters.cache_bypasses) + Counter(cache.bypasses),
+    )
+    yield _count("penstock_cache_fills", "Results put into the cache.", cache.fills)
+    unfilled = {"epoch moved": cache.refused_fills, "redis is away": cache.dropped_fills}
+    yield _tally(
+        "penstock_cache_unfilled",
+        "Results that were to be kept and were not, by reason.",
+        "reason",
+        Counter(counters.cache_unfilled) + Counter(unfilled),
+    )
+    yield _count("penstock_cache_invalidations", "Epochs moved, by writes or by hand.", cache.moves)
+    yield _count(
+        "penstock_cache_owed_invalidations",
+        "Epochs that could not be moved in time: all was invalidated when Redis was back.",
+        cache.owed_moves,
+    )
+    yield _count("penstock_cache_errors", "Errors that Redis answered.", cache.errors)
+    yield _count("penstock_cache_served_bytes", "Sent from the cache.", cache.bytes_served)
+    yield _count("penstock_cache_stored_bytes", "Put into the cache.", cache.bytes_stored)
+    yield from _rule_metrics(cache)
+    if observed.cache_up is not None:
+        up = float(observed.cache_up())
+        yield GaugeMetricFamily("penstock_cache_up", "1 while Redis answers.", value=up)
+
+
+def _rule_metrics(cache: Statistics) -> Iterator[Metric]:
+    rules = sorted(cache.rules.items())
+    yield _tally(
+        "penstock_cache_rule_hits", "Hits of each rule.", "rule", {r: c.hits for r, c in rules}
+    )
+    yield _tally(
+        "penstock_cache_rule_misses",
+        "Misses of each rule.",
+        "rule",
+        {r: c.misses for r, c in rules},
+    )
+    yield _tally(
+        "penstock_cache_rule_fills", "Fills of each rule.", "rule", {r: c.fills for r, c in rules}
+    )
+
+
+def _client_metrics(counters: Counters) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "penstock_clients", "Client connections open now.", value=counters.clients
+    )
+    yield _count(
+        "penstock_clients_refused",
+        "Clients turned away at the limit of connections.",
+        counters.clients_refused,
+    )
+    yield _count("penstock_logins", "Logins that succeeded.", counters.logins)
+    yield _tally(
+        "penstock_login_failures",
+        "Logins that failed, by SQLSTATE.",
+        "sqlstate",
+        counters.login_failures,
+    )
+    yield _count("penstock_received_bytes", "Received from clients.", counters.bytes_in)
+    yield _count("penstock_sent_bytes", "Sent to clients.", counters.bytes_out)
+    yield _count("penstock_cancels", "Cancel requests with a known key.", counters.cancels)
+
+
+def _pool_metrics(rows: Iterable[PoolRow]) -> Iterator[Metric]:
+    labels = ["database", "user", "node"]
+    connections = GaugeMetricFamily(
+        "penstock_pool_connections", "Server connections, by state.", labels=[*labels, "state"]
+    )
+    size = GaugeMetricFamily(
+        "penstock_pool_size", "Most server connections of a pool.", labels=labels
+    )
+    waiting = GaugeMetricFamily(
+        "penstock_pool_waiting_clients", "Clients that wait for a connection.", labels=labels
+    )
+    for row in rows:
+        pool = [row.database, row.user, row.node]
+        connections.add_metric([*pool, "active"], row.active)
+        connections.add_metric([*pool, "idle"], row.idle)
+        size.add_metric(pool, row.size)
+        waiting.add_metric(pool, row.waiting)
+    yield from (connections, size, waiting)
+
+
+def _node_metrics(databases: Iterable[DatabaseTopology]) -> Iterator[Metric]:
+    labels = ["database", "node"]
+    up = GaugeMetricFamily(
+        "penstock_node_up",
+        "1 while the server is reachable and is what its role says.",
+        labels=[*labels, "role"],
+    )
+    lag_bytes = GaugeMetricFamily(
+        "penstock_replica_lag_bytes", "Written on the primary and not yet replayed.", labels=labels
+    )
+    lag_seconds = GaugeMetricFamily(
+        "penstock_replica_lag_seconds", "Age of the oldest write not yet replayed.", labels=labels
+    )
+    for topology in databases:
+        for node in topology.nodes():
+            up.add_metric([topology.database, node.name, node.role.value], float(node.healthy))
+            _add_lag(topology.database, node, lag_bytes, lag_seconds)
+    yield from (up, lag_bytes, lag_seconds)
+
+
+def _add_lag(
+    database: str, node: Node, in_bytes: GaugeMetricFamily, in_seconds: GaugeMetricFamily
+) -> None:
+    """An unknown lag is left out rather than shown as a number that means something."""
+    if node.lag_bytes is not None:
+        in_bytes.add_metric([database, node.name], node.lag_bytes)
+    if node.lag_seconds is not None:
+        in_seconds.add_metric([database, node.name], node.lag_seconds)
+
+
+def _count(name: str, documentation: str, value: int) -> Metric:
+    return CounterMetricFamily(name, documentation, value=value)
+
+
+def _tally(name: str, documentation: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, documentation, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([value], count)
+    return family
