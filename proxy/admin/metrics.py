@@ -142,7 +142,7 @@ def _cache_metrics(observed: Observed) -> Iterator[Metric]:
         "penstock_cache_bypasses",
         "Reads that a rule caches and that went past the cache, by reason.",
         "reason",
-        Counter(counters.cache_bypasses) + Counter(cache.bypasses),
+        _sum(counters.cache_bypasses, cache.bypasses),
     )
     yield _count("penstock_cache_fills", "Results put into the cache.", cache.fills)
     unfilled = {"epoch moved": cache.refused_fills, "redis is away": cache.dropped_fills}
@@ -150,7 +150,7 @@ def _cache_metrics(observed: Observed) -> Iterator[Metric]:
         "penstock_cache_unfilled",
         "Results that were to be kept and were not, by reason.",
         "reason",
-        Counter(counters.cache_unfilled) + Counter(unfilled),
+        _sum(counters.cache_unfilled, unfilled),
     )
     yield _count("penstock_cache_invalidations", "Epochs moved, by writes or by hand.", cache.moves)
     yield _count(
@@ -165,6 +165,13 @@ def _cache_metrics(observed: Observed) -> Iterator[Metric]:
     if observed.cache_up is not None:
         up = float(observed.cache_up())
         yield GaugeMetricFamily("penstock_cache_up", "1 while Redis answers.", value=up)
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
+    """Both tallies together, zeros kept: a series that starts at 0 shows its first increase."""
+    total = Counter(one)
+    total.update(other)
+    return total
 
 
 def _rule_metrics(cache: Statistics) -> Iterator[Metric]:
