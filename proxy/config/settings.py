@@ -149,7 +149,9 @@ class RoutingRule(Section):
 
     name: Name = Field(description="shown by `penstock explain`")
     tables: tuple[Glob, ...] = Field((), description="every table named must match one")
-    statement: Glob | None = Field(None, description="matches the whole normalised statement")
+    statement: Glob | None = Field(
+        None, description="matches the whole normalised text, in any case"
+    )
     node: Literal["primary", "replica"] = Field(description="where matching reads go")
 
 
@@ -169,8 +171,12 @@ class CacheRule(Section):
     """Statements whose results are kept. The first match wins."""
 
     name: Name = Field(description="shown by `penstock explain`")
-    tables: tuple[Glob, ...] = Field((), description="every table read must match one")
-    statement: Glob | None = Field(None, description="matches the whole normalised statement")
+    tables: tuple[Glob, ...] = Field(
+        (), description="every table read must match one; with `enabled = false`, any table"
+    )
+    statement: Glob | None = Field(
+        None, description="matches the whole normalised text, in any case"
+    )
     ttl: Duration = Field(60.0, gt=0, description="longest life of an entry")
     max_size: Bytes = Field(1 << 20, description="larger results are not kept")
     enabled: bool = Field(True, description="false: matching statements are never cached")
