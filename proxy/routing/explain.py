@@ -1,4 +1,4 @@
-"""A plan and its route in words, for `EXPLAIN (PENSTOCK)`, `SHOW ROUTE FOR` and the command line."""
+"""A plan and its route in words: what `EXPLAIN (PENSTOCK)` and `SHOW ROUTE FOR` answer."""
 
 import re
 from collections.abc import Iterable
@@ -9,12 +9,13 @@ from proxy.sql.statement import Hints, Literal, Statement
 
 Rows = tuple[tuple[str, str], ...]
 
-_BLANK = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)"
+_BLANK = r"(?:\s|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)"
 _REQUEST = re.compile(
-    rf"{_BLANK}*(?:"
-    rf"explain{_BLANK}*\({_BLANK}*penstock{_BLANK}*\)"
-    rf"|show{_BLANK}+route{_BLANK}+for(?={_BLANK}|[(])"
-    rf"){_BLANK}*(?P<statement>.*)",
+    rf"{_BLANK}*+(?:"
+    rf"explain{_BLANK}*+\({_BLANK}*+penstock{_BLANK}*+\)"
+    rf"|show{_BLANK}++route{_BLANK}++for(?={_BLANK}|[(])"
+    # Comments from here on belong to the statement: they may be hints.
+    r")\s*(?P<statement>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 

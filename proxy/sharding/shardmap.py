@@ -20,7 +20,6 @@ from proxy.sql.statement import Literal, TableRef
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    schema: str | None
     name: str
     column: str
     type: KeyType
@@ -29,26 +28,25 @@ class _Table:
 class HashShardMap:
     """Implements `proxy.routing.shards.ShardMap` for `[sharding]` of one database.
 
-    A table configured by its bare name is sharded in every schema; "schema.name" is sharded there,
-    and where a statement leaves the schema out.
+    A sharded table is known by its bare name: a table of that name is sharded in every schema.
     """
 
     def __init__(self, settings: ShardingSettings) -> None:
-        self._tables: dict[str, list[_Table]] = {}
-        if settings.enabled:
-            for table in map(_table, settings.tables):
-                self._tables.setdefault(table.name, []).append(table)
+        tables = settings.tables if settings.enabled else ()
+        self._tables = {
+            table.name: _Table(table.name, table.key, TYPES_BY_NAME[table.type]) for table in tables
+        }
         self.count = len(settings.shards) if settings.enabled else 0
         self.tables = frozenset(self._tables)
 
     def key_column(self, table: TableRef) -> str | None:
-        found = self._find(table)
+        found = self._tables.get(table.name)
         return found.column if found else None
 
     def shard_of_literal(self, table: TableRef, value: Literal) -> int | None:
         if value.text is None:
             return None
-        sharded = self._sharded(table)
+        sharded = self._tables[table.name]
         read = key_from_text if value.quoted else key_from_number
         try:
             return self._shard(read(value.text, sharded.type))
@@ -60,7 +58,7 @@ class HashShardMap:
     ) -> int | None:
         if value is None:
             return None
-        sharded = self._sharded(table)
+        sharded = self._tables[table.name]
         key = sharded.type
         try:
             # The common case first: no OID and no cast, or just the key's own type.
@@ -73,23 +71,6 @@ class HashShardMap:
 
     def _shard(self, key: Key) -> int | None:
         return None if key is None else shard_of(key, self.count)
-
-    def _find(self, table: TableRef) -> _Table | None:
-        for each in self._tables.get(table.name, ()):
-            if each.schema is None or table.schema is None or each.schema == table.schema:
-                return each
-        return None
-
-    def _sharded(self, table: TableRef) -> _Table:
-        found = self._find(table)
-        if found is None:
-            raise KeyError(f"{table} is not a sharded table")
-        return found
-
-
-def _table(settings: ShardedTable) -> _Table:
-    schema, _, name = settings.name.rpartition(".")
-    return _Table(schema or None, name, settings.key, TYPES_BY_NAME[settings.type])
 
 
 def _decoded(value: bytes) -> str:
