@@ -6,6 +6,7 @@ for the servers that `penstock local` starts.
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -13,9 +14,13 @@ import typer
 from proxy.config.version import version
 
 COMMANDS = {
+    "serve": "proxy.cli.serve",
     "check": "proxy.cli.check",
+    "explain": "proxy.cli.explain",
+    "cache": "proxy.cli.cache",
     "config": "proxy.cli.config",
     "local": "proxy.cli.local",
+    "demo": "proxy.cli.demo",
 }
 """Command to module: with `app`, a Typer of subcommands, or else with `command`, a function."""
 
@@ -31,6 +36,8 @@ def build(wanted: str | None = None) -> typer.Typer:
     )
     app.callback()(_options)
     for name in [wanted] if wanted in COMMANDS else COMMANDS:
+        if find_spec(COMMANDS[name]) is None:
+            continue  # an installation may leave out what it does not need
         module = import_module(COMMANDS[name])
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
