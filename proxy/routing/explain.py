@@ -26,10 +26,14 @@ def explained_statement(text: str) -> str | None:
     return None if match is None else match["statement"].strip()
 
 
-def describe(plan: Plan, outcome: Route | Refusal | Refused, extras: Rows = ()) -> Rows:
+Outcome = Route | Refusal | Refused | None
+
+
+def describe(plan: Plan, outcome: Outcome, extras: Rows = ()) -> Rows:
     """(property, value) rows that say what is known of a statement and where it goes.
 
-    `outcome` is the route, or why there is none. `extras` are further rows of the caller's, put
+    `outcome` is the route, why there is none, or None where only the parameters of an execution
+    decide. `extras` are further rows of the caller's, put
     last: the state of the cache, the parameters that were assumed.
     """
     statements = plan.analysis.statements
@@ -65,8 +69,10 @@ def _tables(plan: Plan, statements: tuple[Statement, ...]) -> Iterable[tuple[str
         yield "moves epochs of", _epochs(plan.writes)
 
 
-def _route(outcome: Route | Refusal | Refused) -> Iterable[tuple[str, str]]:
-    if isinstance(outcome, Route):
+def _route(outcome: Outcome) -> Iterable[tuple[str, str]]:
+    if outcome is None:
+        yield "route", "the shard that the parameters of each execution decide"
+    elif isinstance(outcome, Route):
         where = outcome.target.value if outcome.node is None else outcome.node.name
         yield "route", f"{where}: {outcome.reason}"
     else:

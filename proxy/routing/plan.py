@@ -6,7 +6,7 @@ attributes. `planner.plan` makes them, `decide.decide` turns one into a `Route`.
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.sql.statement import Analysis, Begin, KeyValue
 
@@ -104,3 +104,17 @@ class Plan:
     """DDL, or anything that may be: the catalogue must be loaded again after it."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
+    effects: bool = field(init=False, default=False)
+    """It leaves something that a session must remember until its transaction ends."""
+
+    def __post_init__(self) -> None:
+        effects = bool(
+            self.writes
+            or self.settings
+            or self.settings_unknown
+            or self.resets_all
+            or self.begin
+            or self.sets_transaction
+            or self.changes_schema
+        )
+        object.__setattr__(self, "effects", effects)

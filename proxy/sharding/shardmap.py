@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proxy.config.settings import ShardedTable, ShardingSettings
+from proxy.config.settings import ShardingSettings
 from proxy.routing.route import ShardRefused
 from proxy.sharding.hash import shard_of
 from proxy.sharding.keys import (
