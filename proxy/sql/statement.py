@@ -121,6 +121,12 @@ class Statement:
     resets_all: bool = False  # RESET ALL, DISCARD ALL
     pins: str | None = None
     """Why this leaves state on its connection that can't be replayed: LISTEN, temporary table, …"""
+    sets_transaction: bool = False
+    """SET TRANSACTION and the like: the transaction's modes may differ from what BEGIN said."""
+    chains: bool = False
+    """COMMIT or ROLLBACK AND CHAIN: a new transaction begins at once."""
+    asks_route_of: str | None = None
+    """The SQL text that EXPLAIN (PENSTOCK) … or SHOW ROUTE FOR … asks about."""
     name: str | None = None
     """The prepared statement of PREPARE, EXECUTE, DEALLOCATE (None there: ALL)."""
     cacheable_shape: bool = False
