@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 _SHORT_PAGE_HEADER = 24
 _LONG_PAGE_HEADER = 40  # on the first page of a segment
 _MOST_SAMPLES = 2048
+_GRAIN = 16  # with 2,048 samples: gaps of 1 to 2 % of the age, days at ten a second
 
 
 def parse_lsn(text: str) -> int:
@@ -69,6 +70,9 @@ class Samples:
     _times: list[float] = field(default_factory=list)
     _lsns: list[int] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self._times)
+
     def add(self, at: float, lsn: int) -> None:
         """A sample whose query was sent after the moment `at`, and the position it yielded.
 
@@ -98,8 +102,16 @@ class Samples:
         self._lsns.clear()
 
     def _thin(self) -> None:
-        """Drop every second sample of the older half, so that a replica far behind is still
-        placed, the more coarsely the further."""
-        half = len(self._lsns) // 2
-        self._times[:half] = self._times[:half:2]
-        self._lsns[:half] = self._lsns[:half:2]
+        """Keep the newest quarter whole, and before it the fewer the older: the gap between two
+        grows with their age, so that a replica hours behind is still placed."""
+        newest, grain = self._times[-1], _GRAIN / self.capacity
+        kept: list[int] = []
+        following = float("inf")
+        for index in range(len(self._times) - 1, -1, -1):
+            at = self._times[index]
+            if len(kept) < self.capacity // 4 or following - at >= (newest - at) * grain:
+                kept.append(index)
+                following = at
+        kept = kept[: self.capacity * 3 // 4][::-1]
+        self._times = [self._times[index] for index in kept]
+        self._lsns = [self._lsns[index] for index in kept]

@@ -113,10 +113,12 @@ class Probe:
         except LOST as error:
             raise Unreachable(reason(error)) from error
         try:
-            row = await _answer(connection, patience, connection.fetchrow(_IDENTITY))
+            row = await _answer(connection, patience, lambda: connection.fetchrow(_IDENTITY))
             assert row is not None  # no FROM, so always one row
             statement = await _answer(
-                connection, patience, connection.prepare(_READING, name="penstock_monitor")
+                connection,
+                patience,
+                lambda: connection.prepare(_READING, name="penstock_monitor"),
             )
         except BaseException:
             connection.terminate()
@@ -132,7 +134,7 @@ class Probe:
         """Ask once. Raises `Unreachable`."""
         asked_at = self._clock() - _CLOCK_STEP
         started = time.monotonic()
-        row = await _answer(self._connection, self._patience, self._statement.fetchrow())
+        row = await _answer(self._connection, self._patience, self._statement.fetchrow)
         assert row is not None
         # Never falls while a server runs, also where the stream that told it has ended since.
         self._timeline = max(self._timeline, row["timeline"])
@@ -153,7 +155,9 @@ class Probe:
         if not self._may_flush:
             return
         try:
-            await _answer(self._connection, self._patience, self._connection.execute(_FLUSH))
+            await _answer(
+                self._connection, self._patience, lambda: self._connection.execute(_FLUSH)
+            )
         except Unreachable as error:
             if not isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
                 raise
@@ -165,11 +169,16 @@ class Probe:
         self._connection.terminate()
 
 
-async def _answer(connection: Connection, patience: float, asked: Awaitable[_T]) -> _T:
+async def _answer(connection: Connection, patience: float, ask: Callable[[], Awaitable[_T]]) -> _T:
     deadline = Deadline(connection, patience)
     try:
         with deadline:
-            return await asked
+            return await ask()
     except LOST as error:
-        text = f"no answer within {patience:g} s" if deadline.passed else reason(error)
+        if deadline.passed:
+            text = f"no answer within {patience:g} s"
+        elif isinstance(error, asyncpg.InterfaceError) and connection.is_closed():
+            text = "the connection was lost"
+        else:
+            text = reason(error)
         raise Unreachable(text) from error
