@@ -89,6 +89,15 @@ class Batch:
         self.closed_statements = 0
 
     @property
+    def last_unnamed(self) -> Prepared | None:
+        """What the server's unnamed statement is after this batch, if the batch decides that."""
+        last = self.unnamed
+        for reference in self.references or ():
+            if reference.unnamed:
+                last = reference.prepared
+        return last
+
+    @property
     def payload(self) -> bytes:
         return self.data if self.parts is None else b"".join(self.parts)
 

@@ -8,11 +8,15 @@ from proxy.cache.results import ResultCache
 from proxy.config.settings import DatabaseSettings, PoolSettings, RoutingSettings
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState
+from proxy.routing.plan import Plan
+from proxy.session.client import Client
 from proxy.session.plans import PlanCache
 from proxy.session.prepared import PreparedRegistry
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters
 from proxy.topology.node import DatabaseTopology, Node
+
+EVERYTHING = "*"
 
 
 @dataclass(slots=True)
@@ -25,9 +29,14 @@ class WriteClock:
     def tick(self, tables: frozenset[str]) -> float:
         """Note a write of these tables that has just ended."""
         self.last = now = time.monotonic()
-        for table in tables:
+        for table in tables or (EVERYTHING,):
             self.by_table[table] = now
         return now
+
+    def of_tables(self, tables: frozenset[str]) -> float:
+        """The last write of any of these tables, or of none that could be told."""
+        times = self.by_table
+        return max(times.get(table, float("-inf")) for table in (EVERYTHING, *tables))
 
 
 @dataclass(slots=True)
@@ -45,14 +54,24 @@ class DatabaseContext:
     counters: Counters
     pool_of: Callable[[Node, str], Pool]
     """(node, user) -> its pool, made when first asked for."""
+    explain: Callable[["DatabaseContext", Client, Plan], tuple[bytes, bytes]]
+    """The answer to EXPLAIN (PENSTOCK): a RowDescription, and rows with their CommandComplete."""
     max_message_size: int
     prepared: PreparedRegistry = field(default_factory=PreparedRegistry)
     writes: WriteClock = field(default_factory=WriteClock)
     welcomes: dict[tuple[str, SettingsState], dict[bytes, bytes]] = field(default_factory=dict)
     """ParameterStatus values by user and settings asked for at start-up."""
     turn: int = 0
-    """Counts reads, for round-robin."""
+    """Counts dispatches, for round-robin."""
+    sharded: bool = False
 
-    @property
-    def sharded(self) -> bool:
-        return bool(self.topology.shards)
+    def fresh_after(self, client: Client, plan: Plan) -> float:
+        """The moment whose acknowledged writes a read of this plan must see."""
+        scope = self.routing.read_your_writes
+        if scope == "session":
+            return client.wrote_at
+        if scope == "global":
+            return self.writes.last
+        if scope == "table":
+            return self.writes.of_tables(plan.reads)
+        return float("-inf")

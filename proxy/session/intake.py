@@ -86,6 +86,15 @@ class Intake:
         else:
             self._data, self._position = self._data[self._position :] + data, 0
 
+    def forget(self, name: bytes) -> bool:
+        """The client no longer has this statement; whether it had."""
+        return self.statements.pop(name, None) is not None
+
+    def forget_all(self) -> None:
+        """The client has no statements any more."""
+        self.statements.clear()
+        self.unnamed = None
+
     def take_unread(self) -> bytes:
         """All bytes not yet read, for a mode in which they are not batches (COPY)."""
         rest = b"".join([self._data[self._position :], *self._pending])

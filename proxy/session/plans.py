@@ -6,6 +6,8 @@ A shape without its literals may key a plan, never a result (see docs/architectu
 from collections.abc import Callable
 
 from proxy.routing.plan import Access, Plan
+from proxy.session.batch import Batch
+from proxy.session.combine import corrected
 from proxy.session.prepared import Prepared
 from proxy.sql.analyse import analyse
 from proxy.sql.normalise import shape
@@ -63,6 +65,20 @@ class PlanCache:
         prepared.plan, prepared.literals = self.of_text(prepared.text, utf8)
         prepared.plan_version = self.version
         return prepared.plan
+
+    def of_unknown(self, why: str) -> Plan:
+        """The plan of a statement whose text can't be judged."""
+        return self._planner(_unreadable(why))
+
+    def correct(self, plan: Plan, batch: Batch, reason: str) -> Plan:
+        """Remember that a statement taken for a read writes; returns its new plan."""
+        plan = corrected(plan, reason)
+        for text in {one.text for one in batch.bound} | {batch.text} - {None}:
+            if text is not None and len(batch.bound) <= 1:
+                self._young[text] = (plan, ())
+        for prepared in batch.bound:
+            prepared.plan_version = -1
+        return plan
 
     def _make(self, text: bytes, utf8: bool) -> Planned:
         if not utf8 and not text.isascii():

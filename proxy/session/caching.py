@@ -1,0 +1,96 @@
+"""A session's use of the cache: whether to ask, under which key, and what to keep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.cache.entry import entry_digest
+from proxy.cache.results import Lookup, ResultCache, Ticket
+from proxy.routing.plan import Plan
+from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
+from proxy.session.batch import Batch
+from proxy.session.client import Client
+from proxy.session.context import DatabaseContext
+from proxy.session.transaction import IDLE
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """The right to keep the answer that is about to be fetched."""
+
+    ticket: Ticket
+    ttl_seconds: float
+    room: int
+    """Bytes; a larger answer is not kept."""
+    fresh_after: float
+    """A replica may serve it only if it has replayed all that was acknowledged before."""
+
+
+def bypass(context: DatabaseContext, client: Client, batch: Batch) -> str | None:
+    """Why this batch of a cacheable statement doesn't ask the cache, or None to ask."""
+    if context.cache is None:
+        return "no cache is configured"
+    if batch.shape not in CACHEABLE_SHAPES:
+        return "its messages are not those of one plain execution"
+    if client.facts.pinned is not None:
+        return "the session is pinned"
+    transaction = client.transaction
+    if transaction.status != IDLE:
+        if transaction.wrote:
+            return "the transaction has written"
+        if transaction.changed_settings:
+            return "the transaction has changed settings"
+        if not transaction.read_committed or context.catalogue.current.default_isolation not in (
+            "read committed",
+            "read uncommitted",
+        ):
+            return "the transaction reads from a snapshot"
+    if not context.catalogue.usable_for_cache:
+        return "the catalogue is being read again"
+    return None
+
+
+def ask(
+    context: DatabaseContext,
+    client: Client,
+    batch: Batch,
+    plan: Plan,
+    done: Callable[[bytes | None, Fill | None], None],
+) -> None:
+    """Look the batch's answer up; `done` gets a hit, or the right to fill, or neither."""
+    cache, rule = context.cache, plan.cache
+    assert cache is not None
+    assert rule is not None
+
+    def answered(lookup: Lookup) -> None:
+        fill = None
+        if lookup.ticket is not None and context.catalogue.usable_for_cache:
+            fill = Fill(lookup.ticket, rule.ttl_seconds, rule.max_bytes, lookup.fresh_after)
+        done(lookup.payload, fill)
+
+    digest = entry_digest(_context_bytes(client), _request_bytes(batch))
+    cache.lookup(context.name, rule.label, digest, rule.reads, answered, rule.rule)
+
+
+def _context_bytes(client: Client) -> bytes:
+    return client.user.encode() + b"\0" + client.settings.fingerprint
+
+
+def _request_bytes(batch: Batch) -> bytes:
+    """All of the request that decides the answer: text, types, parameters, formats, Describe."""
+    if batch.text is not None:
+        return b"Q" + batch.text
+    described = b"D" if 68 in batch.shape else b"-"
+    content = batch.bound[0].content
+    return b"".join((described, len(content).to_bytes(4), content, batch.binds[0]))
+
+
+def reply(batch: Batch, hit: bytes, status: int) -> bytes:
+    """The whole answer to a batch from what was kept."""
+    return add_preamble(batch.shape, hit, status)
+
+
+def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
+    """Store an answer that has been relayed whole, if it is one that can be kept."""
+    kept = None if captured is None else strip_preamble(captured)
+    if kept is not None:
+        cache.fill(fill.ticket, kept, fill.ttl_seconds)

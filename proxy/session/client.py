@@ -1,0 +1,42 @@
+"""What a session knows of its client, shared by the parts that serve it."""
+
+from dataclasses import dataclass, field
+
+from proxy.pool.settings_state import SettingsState
+from proxy.routing.route import Facts
+from proxy.session.transaction import Transaction
+
+
+@dataclass(slots=True)
+class Client:
+    """One logged-in client: identity, settings, transaction, and what routing must know of it."""
+
+    user: str
+    settings: SettingsState
+    startup_settings: SettingsState
+    reported: dict[bytes, bytes]
+    """ParameterStatus values as the client knows them."""
+    facts: Facts = field(default_factory=Facts)
+    transaction: Transaction = field(default_factory=Transaction)
+    wrote_at: float = float("-inf")
+    """time.monotonic() when its last write was acknowledged."""
+    utf8: bool = True
+
+    def __post_init__(self) -> None:
+        self.learn_settings()
+
+    def learn_settings(self) -> None:
+        """Draw from the settings what routing and planning look at."""
+        default = self.settings.values.get("default_transaction_read_only", b"off").lower()
+        self.facts.read_only_default = default in (b"on", b"true", b"yes", b"1")
+        self.utf8 = self.reported.get(b"client_encoding", b"UTF8") == b"UTF8"
+
+    def note_status(self, body: bytes) -> bool:
+        """Take in a ParameterStatus; whether the client doesn't know this value yet."""
+        name, _, value = body[:-1].partition(b"\0")
+        if self.reported.get(name) == value:
+            return False
+        self.reported[name] = value
+        if name == b"client_encoding":
+            self.utf8 = value == b"UTF8"
+        return True

@@ -1,0 +1,67 @@
+"""The plan of a batch that runs several statements before one Sync."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from proxy.routing.plan import Access, Plan, Refusal
+from proxy.sql.statement import Analysis
+from proxy.wire import errors
+
+_SEVERITY = {Access.READ: 0, Access.LOCAL: 1, Access.WRITE: 2, Access.REFUSE: 3}
+
+NOTHING = Plan(Analysis("", ()), "empty", Access.WRITE, "the batch runs no statement of its own")
+"""For a batch that only goes on with a portal, or closes something."""
+
+
+def combine(plans: Sequence[Plan]) -> Plan:
+    """One plan for all: the strictest access, the union of effects; never cached."""
+    first = plans[0]
+    if len(plans) == 1:
+        return first
+    strictest = max(plans, key=lambda plan: _SEVERITY[plan.access])
+    if strictest.access is Access.LOCAL:
+        strictest = replace(
+            strictest,
+            access=Access.REFUSE,
+            refusal=Refusal(
+                errors.FEATURE_NOT_SUPPORTED,
+                "a question to Penstock can't share a pipeline with other statements",
+                "send it alone, or followed by Sync",
+            ),
+        )
+    pinned = next((plan.pins for plan in plans if plan.pins), None)
+    return replace(
+        strictest,
+        kind=first.kind if all(plan.kind == first.kind for plan in plans) else "multi",
+        writes=frozenset().union(*(plan.writes for plan in plans)),
+        cache=None,
+        uncached_reason="several statements before one Sync",
+        begin=next((plan.begin for plan in plans if plan.begin), None),
+        ends_transaction=False,
+        rolls_back=all(plan.rolls_back for plan in plans),
+        settings=frozenset().union(*(plan.settings for plan in plans)),
+        settings_unknown=any(plan.settings_unknown for plan in plans),
+        resets_all=any(plan.resets_all for plan in plans),
+        sets_transaction=any(plan.sets_transaction for plan in plans),
+        pins=pinned,
+        deallocates_all=any(plan.deallocates_all for plan in plans),
+        changes_schema=any(plan.changes_schema for plan in plans),
+        shard=next((plan.shard for plan in plans if plan.shard), None),
+    )
+
+
+def on_primary(plan: Plan) -> Plan:
+    """The same plan for a second try where the replicas failed."""
+    return replace(plan, node_hint="primary")
+
+
+def corrected(plan: Plan, reason: str) -> Plan:
+    """The plan of a statement that was taken for a read and turned out to write."""
+    return replace(
+        plan,
+        access=Access.WRITE,
+        reason=reason,
+        writes=frozenset({"*"}),
+        cache=None,
+        uncached_reason=reason,
+    )

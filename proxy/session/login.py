@@ -1,0 +1,270 @@
+"""A client from its first byte to its first query: encryption asked for, start-up, password."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import structlog
+
+from proxy.pool.settings_state import SettingsState, intern_settings
+from proxy.session.client import Client
+from proxy.session.context import DatabaseContext
+from proxy.session.registry import Registry
+from proxy.session.session import Session
+from proxy.session.welcome import Welcome
+from proxy.topology.counters import Counters
+from proxy.wire import errors, messages, startup
+from proxy.wire.client_login import ClientLogin, Credentials
+from proxy.wire.errors import PgError, ProtocolViolation
+
+log = structlog.get_logger(__name__)
+
+MAX_PASSWORD_MESSAGE = 10_000
+_NOT_SETTINGS = frozenset({"user", "database", "options", "replication"})
+
+
+class Console(Protocol):
+    """A virtual database: takes over the transport of an authenticated client."""
+
+    def admit(self, user: str) -> PgError | None: ...
+
+    def take_over(self, transport: asyncio.Transport, user: str, unread: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What every login needs."""
+
+    databases: Mapping[str, DatabaseContext]
+    consoles: Mapping[str, Console]
+    credentials: Credentials | None
+    """None: every client is trusted."""
+    counters: Counters
+    registry: Registry
+    max_clients: int
+    login_timeout: float
+
+
+class LoginProtocol(asyncio.Protocol):
+    """The protocol of a connection until it is a `Session`."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._startup: startup.StartupMessage | None = None
+        self._login: ClientLogin | None = None
+        self._welcome: Welcome | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._reception.login_timeout, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            while not self._over and self._welcome is None and self._step():
+                pass
+        except ProtocolViolation as violation:
+            self._refuse(PgError(errors.PROTOCOL_VIOLATION, str(violation)))
+        except PgError as error:
+            self._refuse(error)
+
+    def _step(self) -> bool:
+        """Take one packet or message; False if it has not come whole."""
+        if self._startup is None:
+            needed = startup.needed(self._buffer)
+            if len(self._buffer) < needed:
+                return False
+            packet, self._buffer = self._buffer[:needed], self._buffer[needed:]
+            self._opening(startup.decode(packet))
+            return True
+        if len(self._buffer) < 5:
+            return False
+        kind, length = self._buffer[0], int.from_bytes(self._buffer[1:5])
+        if kind != ord("p") or not 4 <= length <= MAX_PASSWORD_MESSAGE:
+            raise ProtocolViolation(
+                f"message {chr(kind)!r} of {length} bytes instead of a password"
+            )
+        if len(self._buffer) <= length:
+            return False
+        body, self._buffer = self._buffer[5 : length + 1], self._buffer[length + 1 :]
+        assert self._login is not None
+        self._write(self._login.receive(body))
+        if self._login.done:
+            self._authenticated()
+        return True
+
+    def _opening(self, opening: startup.Opening) -> None:
+        match opening:
+            case startup.EncryptionRequest():
+                if self._buffer:
+                    raise ProtocolViolation("bytes came before the answer to a request to encrypt")
+                self._write(b"N")
+            case startup.CancelRequest(process_id, secret):
+                self._reception.registry.cancel(process_id, secret)
+                self._close()
+            case startup.StartupMessage():
+                self._start(opening)
+
+    def _start(self, opening: startup.StartupMessage) -> None:
+        reception = self._reception
+        self._startup = opening
+        if opening.minor > 0 or opening.protocol_options:
+            self._write(startup.negotiate_version(opening.protocol_options))
+        if reception.counters.clients >= reception.max_clients:
+            raise PgError(
+                errors.TOO_MANY_CONNECTIONS,
+                f"sorry, too many clients already: {reception.max_clients} are connected",
+                "raise server.max_client_connections, or close connections",
+            )
+        user = opening.parameters.get("user")
+        if not user:
+            raise PgError(
+                errors.INVALID_AUTHORIZATION, "no PostgreSQL user name in the startup packet"
+            )
+        if reception.credentials is None:
+            self._write(messages.AUTHENTICATION_OK)
+            self._authenticated()
+        else:
+            self._login = ClientLogin(user, reception.credentials)
+            self._write(self._login.start())
+
+    def _authenticated(self) -> None:
+        assert self._startup is not None
+        parameters = self._startup.parameters
+        user = parameters["user"]
+        database = parameters.get("database") or user
+        reception = self._reception
+        console = reception.consoles.get(database)
+        if console is not None:
+            self._enter(console, user)
+            return
+        context = reception.databases.get(database)
+        if context is None:
+            known = ", ".join(sorted(reception.databases)) or "none"
+            raise PgError(
+                errors.INVALID_CATALOG_NAME,
+                f'database "{database}" does not exist',
+                f"Penstock knows: {known}; add [database.{database}] to its configuration",
+            )
+        if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
+            raise PgError(
+                errors.FEATURE_NOT_SUPPORTED,
+                "replication connections do not pass through Penstock",
+                "connect to the server itself for replication",
+            )
+        settings = _settings(parameters)
+        self._welcome = Welcome(
+            context,
+            user,
+            settings,
+            lambda outcome: self._welcomed(context, user, settings, outcome),
+        )
+        self._welcome.start()
+
+    def _enter(self, console: Console, user: str) -> None:
+        error = console.admit(user)
+        if error is not None:
+            raise error
+        transport = self._let_go()
+        console.take_over(transport, user, self._buffer)
+
+    def _welcomed(
+        self,
+        context: DatabaseContext,
+        user: str,
+        settings: SettingsState,
+        outcome: dict[bytes, bytes] | PgError,
+    ) -> None:
+        if self._over:
+            return
+        if isinstance(outcome, PgError):
+            self._refuse(outcome)
+            return
+        registry, counters = self._reception.registry, self._reception.counters
+        client = Client(user, settings, settings, dict(outcome))
+        session = Session(context, client, registry.remove)
+        process_id, secret = registry.add(session)
+        counters.logins += 1
+        counters.clients += 1
+        self._write(
+            b"".join(
+                (
+                    *(
+                        messages.message(b"S", name + b"\0" + value + b"\0")
+                        for name, value in outcome.items()
+                    ),
+                    messages.backend_key_data(process_id, secret),
+                    messages.READY_IDLE,
+                )
+            )
+        )
+        session.start(self._let_go(), self._buffer)
+
+    def _let_go(self) -> asyncio.Transport:
+        """The transport, which is somebody else's from now on."""
+        assert self._transport is not None
+        self._end()
+        return self._transport
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def _refuse(self, error: PgError) -> None:
+        counters = self._reception.counters
+        counters.login_failures[error.sqlstate] += 1
+        if error.sqlstate == errors.TOO_MANY_CONNECTIONS:
+            counters.clients_refused += 1
+        log.info("login refused", sqlstate=error.sqlstate, error=error.message, peer=self._peer())
+        self._write(error.encode("FATAL"))
+        self._close()
+
+    def _peer(self) -> str:
+        return str(self._transport.get_extra_info("peername")) if self._transport else ""
+
+    def _too_slow(self) -> None:
+        if self._over:
+            return
+        seconds = self._reception.login_timeout
+        if self._startup is None:
+            self._close()
+        else:
+            self._refuse(
+                PgError(errors.INVALID_AUTHORIZATION, f"login was not complete after {seconds:g} s")
+            )
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._welcome is not None:
+            self._welcome.cancel()
+
+
+def _settings(parameters: Mapping[str, str]) -> SettingsState:
+    """The settings that a startup packet asks for; later ones win, as in PostgreSQL.
+
+    Raises PgError for `options` that aren't settings.
+    """
+    try:
+        values = startup.parse_options(parameters.get("options", ""))
+    except ValueError as error:
+        raise PgError(errors.SYNTAX_ERROR, f"startup options can't be used: {error}") from None
+    for name, value in parameters.items():
+        if name not in _NOT_SETTINGS:
+            values[name] = value
+    return intern_settings({name.lower(): value.encode() for name, value in values.items()})

@@ -1,0 +1,48 @@
+"""All sessions of the process, by the key that cancels them."""
+
+import hmac
+import secrets
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+
+class Registry:
+    """Gives out cancel keys and finds sessions by them."""
+
+    def __init__(self, on_removed: Callable[[], None], on_cancel: Callable[[], None]) -> None:
+        self._sessions: dict[int, tuple[bytes, "Session"]] = {}
+        self._keys: dict["Session", int] = {}
+        self._on_removed = on_removed
+        self._on_cancel = on_cancel
+
+    def add(self, session: "Session") -> tuple[int, bytes]:
+        """(process id, secret) for the client's BackendKeyData."""
+        while (process_id := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
+            pass
+        secret = secrets.token_bytes(4)
+        self._sessions[process_id] = (secret, session)
+        self._keys[session] = process_id
+        return process_id, secret
+
+    def remove(self, session: "Session") -> None:
+        """The session is over."""
+        process_id = self._keys.pop(session, None)
+        if process_id is not None:
+            del self._sessions[process_id]
+            self._on_removed()
+
+    def cancel(self, process_id: int, secret: bytes) -> None:
+        """Cancel what the session with this key runs; a wrong key does nothing."""
+        expected, session = self._sessions.get(process_id, (b"", None))
+        if session is not None and hmac.compare_digest(expected, secret):
+            self._on_cancel()
+            session.upstream.cancel()
+
+    def __iter__(self) -> Iterator["Session"]:
+        return iter(list(self._keys))
+
+    def __len__(self) -> int:
+        return len(self._keys)

@@ -1,0 +1,361 @@
+"""One client, logged in: takes its batches one at a time and gets each answered.
+
+The order for each batch: plan it, refuse or answer it where that needs no server, ask the cache,
+and hand the rest to `upstream`. States are in `states`, decisions in `routing`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from proxy.pool.backend import HIGH_WATER
+from proxy.routing.plan import Access, Plan
+from proxy.routing.route import Target
+from proxy.session import caching
+from proxy.session.answers import answer, failure
+from proxy.session.batch import FLUSH, OVERFLOW, SYNC, TERMINATE, Batch
+from proxy.session.client import Client
+from proxy.session.combine import NOTHING, combine
+from proxy.session.context import DatabaseContext
+from proxy.session.intake import CopyIntake, Intake
+from proxy.session.states import State
+from proxy.session.transaction import ABORTED, FAILED, IDLE, IN_TRANSACTION, Transaction
+from proxy.session.upstream import Upstream
+from proxy.wire import errors, messages
+from proxy.wire.errors import PgError, ProtocolViolation
+
+READ_AHEAD = 256 * 1024
+"""Bytes of batches to come at which a client is no longer read from."""
+
+
+class Session(asyncio.Protocol):
+    """See the module's docstring."""
+
+    def __init__(
+        self, context: DatabaseContext, client: Client, on_closed: Callable[["Session"], None]
+    ) -> None:
+        self.context = context
+        self.client = client
+        self.state = State.IDLE
+        self.connected_at = time.time()
+        self.upstream = Upstream(self, context, client)
+        self._on_closed = on_closed
+        self._transport: asyncio.Transport | None = None
+        self._intake = Intake(context.prepared, context.max_message_size)
+        self._copy: CopyIntake | None = None
+        self._batch: Batch | None = None
+        self._plan: Plan = NOTHING
+        self._literals: tuple[bytes | None, ...] = ()
+        self._started = 0.0
+        self._skipping = False
+        """After an error the client's messages are ignored until its Sync."""
+        self.congested = False
+        """The client doesn't read as fast as it is written to."""
+        self._reading_paused = False
+
+    def start(self, transport: asyncio.Transport, unread: bytes) -> None:
+        """Take over the transport after login, with the bytes that came behind it."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        transport.set_protocol(self)
+        if unread:
+            self.data_received(unread)
+
+    # Bytes from the client
+
+    def data_received(self, data: bytes) -> None:
+        self.context.counters.bytes_in += len(data)
+        if self._copy is not None:
+            self._copy_received(data)
+            return
+        self._intake.append(data)
+        if self.state is State.IDLE or self.upstream.unsynced:
+            self.run()
+        elif self._intake.unread > READ_AHEAD and not self._reading_paused:
+            self.pause_reading(True)
+
+    def run(self) -> None:
+        """Start batches until one has to wait or none is there."""
+        upstream = self.upstream
+        try:
+            while not self.congested and (
+                self.state is State.IDLE or (upstream.unsynced and self.state is State.ACTIVE)
+            ):
+                batch = self._intake.next()
+                if batch is None:
+                    break
+                self._start(batch)
+        except ProtocolViolation as violation:
+            self.fatal(PgError(errors.PROTOCOL_VIOLATION, str(violation)))
+            return
+        if self._reading_paused and self._intake.unread <= READ_AHEAD and not upstream.congested:
+            self.pause_reading(False)
+
+    def _start(self, batch: Batch) -> None:
+        if batch.end == TERMINATE:
+            self.close()
+            return
+        if self._skipping:
+            if batch.end == SYNC:
+                self._skipping = False
+                self.write(messages.ready_for_query(self.client.transaction.status))
+            return
+        self._started = time.perf_counter()
+        self._batch = batch
+        self._plan = plan = self._plan_of(batch)
+        if self.client.transaction.failed:
+            self._start_in_failed(batch, plan)
+        elif self.upstream.unsynced:
+            self._go_upstream(None)
+        elif not self._answered_here(batch, plan) and (
+            plan.cache is None or not self._ask_cache(batch, plan)
+        ):
+            self._go_upstream(None)
+
+    def _plan_of(self, batch: Batch) -> Plan:
+        plans, utf8 = self.context.plans, self.client.utf8
+        if batch.text is not None:
+            plan, self._literals = plans.of_text(batch.text, utf8)
+            return plan
+        bound = batch.bound
+        if b"?" in batch.shape or batch.shape == b"F":
+            return plans.of_unknown("its text was not seen by Penstock")
+        if len(bound) == 1:
+            return plans.of_prepared(bound[0], utf8)
+        if bound:
+            return combine([plans.of_prepared(one, utf8) for one in dict.fromkeys(bound)])
+        if batch.described is not None:
+            return plans.of_prepared(batch.described, utf8)
+        return NOTHING
+
+    def _go_upstream(self, fill: caching.Fill | None) -> None:
+        assert self._batch is not None
+        self.upstream.run(self._batch, self._plan, self._literals, fill)
+
+    # Answers without a server
+
+    def _answered_here(self, batch: Batch, plan: Plan) -> bool:
+        """Answer what needs no server; whether that was so."""
+        transaction, shape = self.client.transaction, batch.shape
+        if plan.access is Access.REFUSE and plan.refusal is not None:
+            refusal = plan.refusal
+            self.refuse(PgError(refusal.sqlstate, refusal.message, refusal.hint))
+        elif plan.access is Access.LOCAL:
+            description, result = self.context.explain(self.context, self.client, plan)
+            self._answer(answer(shape, description, result, transaction.status))
+        elif shape == b"S" or (self.upstream.backend is None and not shape.strip(b"CS")):
+            self._answer(answer(shape, b"", b"", transaction.status))
+        elif shape in (b"H", b""):
+            pass
+        elif plan.deallocates is not None and self._intake.forget(plan.deallocates.encode()):
+            self._answer_command("DEALLOCATE", transaction.status)
+        else:
+            return self._deferred(batch, plan)
+        return True
+
+    def _deferred(self, batch: Batch, plan: Plan) -> bool:
+        """With sharded tables BEGIN waits for the statement that tells the server."""
+        transaction, facts = self.client.transaction, self.client.facts
+        if not self.context.sharded or self.upstream.backend is not None:
+            return False
+        if (
+            plan.begin is not None
+            and transaction.deferred is None
+            and batch.end
+            not in (
+                FLUSH,
+                OVERFLOW,
+            )
+        ):
+            transaction.note(plan)
+            transaction.deferred = batch.text if batch.text is not None else batch.bound[0].text
+            transaction.status = IN_TRANSACTION
+            facts.in_transaction = True
+            self._answer_command("BEGIN", IN_TRANSACTION)
+            return True
+        if plan.ends_transaction and transaction.deferred is not None:
+            self.client.transaction = Transaction()
+            facts.in_transaction = False
+            self._answer_command(plan.kind.upper(), IDLE)
+            return True
+        return False
+
+    def _start_in_failed(self, batch: Batch, plan: Plan) -> None:
+        """The client's transaction has failed; the server's may be fine, or gone."""
+        transaction, backend = self.client.transaction, self.upstream.backend
+        if batch.shape == b"S":
+            self.write(messages.READY_FAILED)
+        elif plan.ends_transaction:
+            self.upstream.roll_back(lambda: self._answer_command("ROLLBACK", IDLE))
+        elif plan.rolls_back and backend is not None:
+            transaction.failed = False
+            self._go_upstream(None)
+        else:
+            error, transaction.lost = transaction.lost or ABORTED, None
+            self._fail(batch, error)
+
+    def _answer_command(self, tag: str, status: int) -> None:
+        assert self._batch is not None
+        complete = messages.command_complete(tag)
+        self._answer(answer(self._batch.shape, messages.NO_DATA, complete, status))
+
+    def _answer(self, reply: bytes) -> None:
+        self.count(Target.LOCAL, "")
+        self.write(reply)
+
+    def refuse(self, error: PgError, skip: bool = False) -> None:
+        """Give the client an error of Penstock's own instead of what it asked for.
+
+        `skip`: a Sync is still to come that ends what failed.
+        """
+        batch, transaction = self._batch, self.client.transaction
+        if batch is None or self.upstream.unsynced:
+            self.fatal(error)  # the server waits for a Sync that can't be placed any more
+            return
+        if transaction.status == IN_TRANSACTION:
+            transaction.failed = True
+            transaction.status = FAILED
+        if skip and batch.end == SYNC:
+            batch.end = FLUSH
+        self._fail(batch, error)
+        self.idle()
+
+    def _fail(self, batch: Batch, error: PgError) -> None:
+        self._skipping = batch.end in (FLUSH, OVERFLOW)
+        self.context.counters.errors[error.sqlstate[:2]] += 1
+        self.write(failure(batch, error, self.client.transaction.status))
+
+    # The cache
+
+    def _ask_cache(self, batch: Batch, plan: Plan) -> bool:
+        """Start a look-up; False if the batch bypasses the cache."""
+        reason = caching.bypass(self.context, self.client, batch)
+        if reason is not None:
+            self.context.counters.cache_bypasses[reason] += 1
+            return False
+        self.state = State.WAITING
+        caching.ask(self.context, self.client, batch, plan, self._cache_answered)
+        return True
+
+    def _cache_answered(self, hit: bytes | None, fill: caching.Fill | None) -> None:
+        batch = self._batch
+        if self.state is not State.WAITING or batch is None:
+            return
+        if hit is None:
+            self._go_upstream(fill)
+            return
+        self.count(Target.CACHE, "")
+        self.write(caching.reply(batch, hit, self.client.transaction.status))
+        self.idle()
+
+    # What upstream calls
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        if self._transport is not None and self.state is not State.CLOSED:
+            self.context.counters.bytes_out += len(data)
+            self._transport.write(data)
+
+    def idle(self) -> None:
+        """The batch has been answered: the next may start."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.IDLE
+        self._copy = None
+        if self._intake.gathering or self._reading_paused:
+            self.run()
+
+    def skip_to_sync(self) -> None:
+        """The server reported an error to a flush that was synced early."""
+        self._skipping = True
+
+    def forget_statement(self, name: bytes) -> None:
+        """The server refused to prepare it."""
+        self._intake.forget(name)
+
+    def forget_statements(self) -> None:
+        """DEALLOCATE ALL or DISCARD ALL went through."""
+        self._intake.forget_all()
+
+    def count(self, target: Target, node: str) -> None:
+        """Count the batch that has been answered."""
+        counters = self.context.counters
+        counters.queries[target.value, node, self._plan.kind] += 1
+        counters.latency[target.value].observe(time.perf_counter() - self._started)
+
+    def pause_reading(self, pause: bool) -> None:
+        """Stop or go on reading from the client."""
+        if self._transport is None or self._reading_paused == pause:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def relieve(self) -> None:
+        """The server takes bytes again."""
+        if self._intake.unread <= READ_AHEAD:
+            self.pause_reading(False)
+
+    # COPY from the client
+
+    def begin_copy(self) -> None:
+        """The server waits for COPY data: what the client sends goes straight to it."""
+        self.state = State.COPY_IN
+        self._copy = CopyIntake()
+        unread = self._intake.take_unread()
+        if unread:
+            self._copy_received(unread)
+
+    def _copy_received(self, data: bytes) -> None:
+        copy = self._copy
+        assert copy is not None
+        try:
+            passed, rest = copy.feed(data)
+        except ProtocolViolation as violation:
+            self.fatal(PgError(errors.PROTOCOL_VIOLATION, str(violation)))
+            return
+        if passed:
+            self.upstream.send_copy(passed)
+        if copy.ended:
+            self._copy = None
+            if self.state is State.COPY_IN:
+                self.state = State.ACTIVE
+            if rest:
+                self.data_received(rest)
+
+    # The end
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self.upstream.pause_reading(True)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self.upstream.pause_reading(False)
+        if self.state is State.IDLE:
+            self.run()
+
+    def fatal(self, error: PgError) -> None:
+        """Tell the client why, and close."""
+        self.context.counters.errors[error.sqlstate[:2]] += 1
+        if not self.upstream.mid_message:
+            self.write(error.encode("FATAL"))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the server side is cleaned up."""
+        if self._transport is not None:
+            self._transport.close()
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self.upstream.abandon()
+        self._on_closed(self)

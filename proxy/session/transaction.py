@@ -1,0 +1,76 @@
+"""What a session must remember of its transaction until it ends."""
+
+from dataclasses import dataclass, field
+
+from proxy.routing.plan import Plan
+from proxy.sql.statement import Begin
+from proxy.wire import errors
+from proxy.wire.errors import PgError
+
+IDLE, IN_TRANSACTION, FAILED = b"ITE"
+
+
+@dataclass(slots=True)
+class Transaction:
+    """The state of a transaction, also of one that exists only in Penstock so far.
+
+    With sharded tables a BEGIN is answered before anybody knows which server it is for: it is
+    `deferred` until the first statement tells. After a refusal by Penstock the transaction is
+    `failed` for the client as it would be by an error of the server's.
+    """
+
+    status: int = IDLE
+    """The last ReadyForQuery's status that the client saw."""
+    deferred: bytes | None = None
+    """The text of a BEGIN that no server has seen yet."""
+    failed: bool = False
+    """Only ROLLBACK, COMMIT and ROLLBACK TO are taken; the server may think otherwise."""
+    lost: PgError | None = None
+    """The server's connection broke: the error to give to the next statement."""
+    begin: Begin | None = None
+    read_committed: bool = True
+    """False: a cached result could be newer than the transaction's snapshot."""
+    writes: set[str] = field(default_factory=set)
+    """Epoch names to move when it ends."""
+    wrote: bool = False
+    schema_changes: int = 0
+    touched: set[str] = field(default_factory=set)
+    """Settings that may have another value after it."""
+    touched_unknown: bool = False
+    reset_all: bool = False
+    effects: bool = False
+    """Anything above that must not outlive the transaction."""
+
+    def note(self, plan: Plan) -> None:
+        """A statement of this plan is about to run."""
+        self.effects = True
+        if plan.writes:
+            self.writes |= plan.writes
+            self.wrote = True
+        if plan.settings:
+            self.touched |= plan.settings
+        if plan.settings_unknown:
+            self.touched_unknown = True
+        if plan.resets_all:
+            self.reset_all = True
+        if plan.begin is not None:
+            self.begin = plan.begin
+            if plan.begin.isolation not in (None, "read committed", "read uncommitted"):
+                self.read_committed = False
+        if plan.sets_transaction:
+            self.read_committed = False
+
+    @property
+    def read_only(self) -> bool:
+        return self.begin is not None and self.begin.read_only is True
+
+    @property
+    def changed_settings(self) -> bool:
+        return bool(self.touched) or self.touched_unknown or self.reset_all
+
+
+ABORTED = PgError(
+    errors.IN_FAILED_SQL_TRANSACTION,
+    "current transaction is aborted, commands ignored until end of transaction block",
+    "end the transaction with ROLLBACK",
+)

@@ -1,0 +1,598 @@
+"""The server's side of a session: borrows a backend for a batch, relays its answer, settles.
+
+Settling is what a batch leaves to do once its answer is known: epochs of what was written move a
+second time before the client hears of it, changed settings are read back, statements that came or
+went are noted, and the backend returns to its pool.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.pool.backend import Backend
+from proxy.pool.cancel import cancel_on_server
+from proxy.pool.pool import Pool
+from proxy.pool.settings_state import DEFAULTS, difference
+from proxy.routing.decide import decide
+from proxy.routing.plan import Access, Plan
+from proxy.routing.route import Refused, Route, Target
+from proxy.session import caching, settings_sync
+from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
+from proxy.session.client import Client
+from proxy.session.combine import NOTHING, combine, on_primary
+from proxy.session.context import DatabaseContext
+from proxy.session.exchange import Exchange
+from proxy.session.relay import Relay
+from proxy.session.sharding import shard_of
+from proxy.session.states import State
+from proxy.session.transaction import FAILED, IDLE, Transaction
+from proxy.wire import errors, messages
+from proxy.wire.errors import PgError, ProtocolViolation
+
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+PREPARED_CAPACITY = 500
+"""Prepared statements kept on one backend."""
+_MOST_RETRIES = 2
+
+
+class Upstream:
+    """See the module's docstring. Implements `pool.Borrower` and `backend.Owner`."""
+
+    def __init__(self, session: "Session", context: DatabaseContext, client: Client) -> None:
+        self._session = session
+        self._context = context
+        self._client = client
+        self._relay = Relay()
+        self._batch: Batch | None = None
+        self._plan: Plan = NOTHING
+        self._literals: tuple[bytes | None, ...] = ()
+        self._fill: caching.Fill | None = None
+        self._pool: Pool | None = None
+        self._exchange: tuple[Exchange, Callable[[Exchange], None]] | None = None
+        self._plans: list[Plan] = []
+        """Plans of what was sent since the last ReadyForQuery."""
+        self._retries = 0
+        self._early_sync = False
+        """The client flushed where Penstock synced: this ReadyForQuery is not for the client."""
+        self._abandoned = False
+        self._copying = False
+        self._keeps_backend = context.pool_settings.mode == "session"
+        self.route: Route | None = None
+        self.backend: Backend | None = None
+        self.unsynced = False
+        """Messages were sent with no Sync behind them yet: the backend stays ours."""
+        self.congested = False
+        """The server doesn't read as fast as it is written to."""
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether the client has been sent part of a message."""
+        return self._relay.mid_message
+
+    # From batch to backend
+
+    def run(
+        self,
+        batch: Batch,
+        plan: Plan,
+        literals: tuple[bytes | None, ...],
+        fill: caching.Fill | None,
+    ) -> None:
+        """Get the batch answered by a server."""
+        if plan is not NOTHING and batch.end in (FLUSH, OVERFLOW) and not self._syncs_early(batch):
+            plan = combine([plan, NOTHING])  # what follows may write
+        self._batch, self._plan, self._literals, self._fill = batch, plan, literals, fill
+        self._retries = 0
+        cache = self._context.cache
+        if plan.writes and cache is not None:
+            self._session.state = State.WAITING
+            cache.move(self._context.name, plan.writes, self._dispatch_unless_closed)
+        else:
+            self._dispatch()
+
+    def _dispatch_unless_closed(self) -> None:
+        if self._session.state is not State.CLOSED:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Pick a node and borrow a backend there, or go on with the one that is linked."""
+        if self.backend is not None and (self.unsynced or not self._context.sharded):
+            self._send()
+            return
+        context, facts, plan = self._context, self._client.facts, self._plan
+        context.turn += 1
+        facts.fresh_after = context.fresh_after(self._client, plan)
+        if self._fill is not None and self._fill.fresh_after > facts.fresh_after:
+            facts.fresh_after = self._fill.fresh_after
+        try:
+            shard = None if plan.shard is None else self._shard()
+            route = decide(
+                plan,
+                facts,
+                context.topology,
+                context.settings.replicas,
+                context.turn,
+                shard,
+                context.routing.max_lag,
+            )
+        except Refused as refused:
+            self._session.refuse(PgError(refused.sqlstate, refused.message, refused.hint))
+            return
+        if self.backend is not None:
+            self._send()
+            return
+        assert route.node is not None
+        self.route = route
+        self._pool = pool = context.pool_of(route.node, self._client.user)
+        self._session.state = State.WAITING
+        backend = pool.acquire(self)
+        if backend is not None:
+            self.backend_lent(backend)
+
+    def _shard(self) -> int | None:
+        assert self._batch is not None
+        return shard_of(self._plan, self._batch, self._literals)
+
+    def backend_lent(self, backend: Backend) -> None:
+        """The pool's answer: bring the backend into the client's state, then send."""
+        self.backend = backend
+        backend.owner = self
+        self._client.facts.linked = backend.node
+        if self._session.congested:
+            self.pause_reading(True)
+        wanted = self._client.settings
+        if backend.settings is not wanted:
+            sql = difference(backend.settings, wanted)
+            if sql:
+                self._ask(sql, self._settings_applied)
+                return
+            backend.settings = wanted
+        self._linked()
+
+    def backend_refused(self, error: PgError) -> None:
+        """The pool's answer: there is no backend to be had."""
+        self._pool = None
+        if self._may_retry() and error.sqlstate != errors.QUERY_CANCELED:
+            self._try_elsewhere("no connection to a replica")
+        else:
+            self._session.refuse(error)
+
+    def _settings_applied(self, exchange: Exchange) -> None:
+        assert self.backend is not None
+        self._pass_statuses(exchange.statuses)
+        if exchange.error is not None:
+            self._unlink(discard=True)
+            self._session.refuse(exchange.error)
+            return
+        self.backend.settings = self._client.settings
+        self._linked()
+
+    def _linked(self) -> None:
+        if self._abandoned:
+            self._let_go()
+            return
+        transaction = self._client.transaction
+        if transaction.deferred is None:
+            self._send()
+        else:
+            text, transaction.deferred = transaction.deferred, None
+            self._ask(text, self._begun)
+
+    def _begun(self, exchange: Exchange) -> None:
+        if exchange.error is not None:
+            self._session.refuse(exchange.error)
+        else:
+            self._send()
+
+    def _ask(self, sql: bytes, done: Callable[[Exchange], None]) -> None:
+        """Run a query of Penstock's own on the linked backend."""
+        assert self.backend is not None
+        assert self.backend.transport is not None
+        self._session.state = State.WAITING
+        self._exchange = (Exchange(), done)
+        self.backend.unnamed = None
+        self.backend.transport.write(messages.query(sql))
+
+    def _send(self) -> None:
+        backend, batch, plan = self.backend, self._batch, self._plan
+        assert backend is not None
+        assert batch is not None
+        assert backend.transport is not None
+        if is_ready(batch, backend.prepared, backend.unnamed):
+            payload, acks = batch.payload, None
+        else:
+            payload, acks = render(batch, backend.prepared, backend.unnamed, PREPARED_CAPACITY)
+        if batch.end == QUERY:
+            backend.unnamed = None
+        elif batch.last_unnamed is not None:
+            backend.unnamed = batch.last_unnamed
+        readies = 0 if batch.end in (FLUSH, OVERFLOW) else 1
+        if not readies and not self.unsynced and self._syncs_early(batch):
+            payload, readies = payload[:-5] + messages.SYNC, 1
+            self._early_sync = True
+        transaction = self._client.transaction
+        if self.unsynced:
+            self._relay.extend(readies, acks)
+        else:
+            holds = self._context.cache is not None and bool(plan.writes or transaction.writes)
+            room = 0 if self._fill is None else self._fill.room
+            self._relay.begin(readies, acks, self._may_retry(), room, holds)
+            self._plans.clear()
+        self.unsynced = readies == 0
+        if plan.effects:
+            transaction.note(plan)
+            if plan.changes_schema:
+                transaction.schema_changes += 1
+                self._context.catalogue.schema_change_begins()
+        self._plans.append(plan)
+        self._session.state = State.ACTIVE
+        backend.transport.write(payload)
+
+    def _syncs_early(self, batch: Batch) -> bool:
+        """Parse, Describe and Close alone can be synced at once, which frees the backend."""
+        return (
+            batch.end == FLUSH
+            and self._client.transaction.status == IDLE
+            and not self.unsynced
+            and not batch.shape.strip(b"PdCH")
+        )
+
+    def _may_retry(self) -> bool:
+        """Whether a standby's refusal, or its loss, can be made good on another node."""
+        return (
+            self._client.transaction.status == IDLE
+            and self.route is not None
+            and self.route.target is Target.REPLICA
+            and self._client.facts.pinned is None
+            and self._retries < _MOST_RETRIES
+        )
+
+    # The answer
+
+    def backend_data(self, data: bytes) -> None:
+        """Bytes from the server, for the client or for an exchange of Penstock's own."""
+        if self._exchange is not None:
+            exchange, done = self._exchange
+            if exchange.feed(data):
+                self._exchange = None
+                done(exchange)
+            return
+        relay = self._relay
+        try:
+            passed = relay.feed(data)
+        except ProtocolViolation as violation:
+            self._session.fatal(PgError(errors.PROTOCOL_VIOLATION, str(violation)))
+            return
+        if relay.statuses:
+            self._note_statuses()
+        if relay.done:
+            self._finished(passed)
+            return
+        if passed:
+            self._session.write(passed)
+        if relay.copy_in:
+            relay.copy_in = False
+            self._copying = True
+            if self._abandoned:
+                self._fail_copy()
+            else:
+                self._session.begin_copy()
+
+    def _note_statuses(self) -> None:
+        """ParameterStatus that passed through to the client."""
+        bodies, self._relay.statuses = self._relay.statuses, []
+        for body in bodies:
+            self._client.note_status(body)
+
+    def _pass_statuses(self, bodies: list[bytes]) -> None:
+        """ParameterStatus that Penstock's own exchange drew: news for the client if it differs."""
+        for body in bodies:
+            if self._client.note_status(body):
+                self._session.write(messages.message(b"S", body))
+
+    def _finished(self, passed: bytes) -> None:
+        """ReadyForQuery has come: settle, then let the client have the end of its answer."""
+        relay, transaction = self._relay, self._client.transaction
+        self.unsynced = self._copying = False
+        if relay.retry:
+            self._try_elsewhere("a standby refused a write")
+            return
+        if relay.errors or relay.failed_acks:
+            self._note_errors()
+        transaction.status = relay.status
+        if self._early_sync:
+            passed = self._without_ready(passed)
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            if not relay.errors and self._context.cache is not None:
+                caching.keep(self._context.cache, fill, relay.captured())
+        self._note_effects()
+        if relay.status != IDLE:
+            self._deliver(passed + relay.held)
+            return
+        if transaction.writes and self._context.cache is not None:
+            passed += relay.held
+            moved = frozenset(transaction.writes)
+            self._session.state = State.WAITING
+            self._context.cache.move(self._context.name, moved, lambda: self._deliver(passed))
+        else:
+            self._deliver(passed + relay.held if relay.held else passed)
+
+    def _note_errors(self) -> None:
+        relay, backend = self._relay, self.backend
+        assert backend is not None
+        counters = self._context.counters
+        for body in relay.errors:
+            counters.errors[errors.error_fields(body).get("C", "XX")[:2]] += 1
+        for ack in relay.failed_acks:
+            if ack.prepared is not None:
+                backend.prepared.pop(ack.prepared.name, None)
+            if ack.client_name is not None:
+                self._session.forget_statement(ack.client_name)
+        backend.unnamed = None
+
+    def _without_ready(self, passed: bytes) -> bytes:
+        self._early_sync = False
+        if self._relay.errors:
+            self._session.skip_to_sync()
+        return passed[:-6]
+
+    def _note_effects(self) -> None:
+        """What the statements did to the session and to its backend."""
+        facts, backend, relay = self._client.facts, self.backend, self._relay
+        assert backend is not None
+        for plan in self._plans:
+            if plan.pins is not None and facts.pinned is None and self._took_hold(plan):
+                facts.pinned = plan.pins
+            if plan.deallocates_all and not relay.errors:
+                backend.prepared.clear()
+                backend.unnamed = None
+                self._session.forget_statements()
+        facts.in_transaction = relay.status != IDLE
+        if relay.status == IDLE and self._wrote():
+            tables = frozenset(self._client.transaction.writes)
+            self._client.wrote_at = self._context.writes.tick(tables)
+
+    def _took_hold(self, plan: Plan) -> bool:
+        return not self._relay.errors or len(plan.analysis.statements) > 1
+
+    def _wrote(self) -> bool:
+        """Whether the transaction that has ended may have written."""
+        transaction, backend = self._client.transaction, self.backend
+        assert backend is not None
+        if transaction.read_only or (self.route and self.route.target is Target.REPLICA):
+            return False
+        return transaction.wrote or any(plan.access is Access.WRITE for plan in self._plans)
+
+    def _deliver(self, passed: bytes) -> None:
+        """The client may know the end of its answer; then clean up."""
+        relay = self._relay
+        relay.held = b""
+        if self._client.transaction.failed:
+            pass
+        elif self.route is not None and not self._abandoned:
+            self._session.count(self.route.target, self.route.node.name if self.route.node else "")
+        if passed:
+            self._session.write(passed)
+        if relay.status == IDLE:
+            self._settle()
+        elif self._abandoned:
+            self._unlink(discard=True)
+            self._settle()
+        else:
+            self._session.idle()
+
+    def _settle(self) -> None:
+        """The transaction is over: read back settings that may have changed, then let go."""
+        client, context = self._client, self._context
+        transaction = client.transaction
+        for _ in range(transaction.schema_changes):
+            context.catalogue.schema_change_ends()
+        if transaction.effects:
+            client.transaction = Transaction()
+        if self.backend is None:
+            self._session.idle()
+            return
+        if transaction.changed_settings:
+            sql = settings_sync.question(transaction, client.settings)
+            if sql is not None and not self._abandoned:
+                self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
+                return
+            if sql is not None:
+                self._unlink(discard=True)
+                return
+            if transaction.reset_all:
+                self.backend.settings = DEFAULTS
+                client.settings = client.startup_settings
+        self._let_go()
+
+    def _settings_read(self, transaction: Transaction, exchange: Exchange) -> None:
+        client, backend = self._client, self.backend
+        assert backend is not None
+        if exchange.error is not None:
+            self._session.fatal(exchange.error)
+            return
+        client.settings = settings_sync.after(transaction, client.settings, exchange)
+        backend.settings = client.settings
+        client.learn_settings()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the backend back unless the session keeps it, and go on."""
+        if self._abandoned:
+            self._unlink(discard=self._client.facts.pinned is not None or self._keeps_backend)
+        elif self._client.facts.pinned is None and not self._keeps_backend:
+            self._unlink(discard=False)
+        self._session.idle()
+
+    def _unlink(self, discard: bool) -> None:
+        """Part from the backend."""
+        backend, self.backend = self.backend, None
+        self._client.facts.linked = None
+        if backend is None or self._pool is None:
+            return
+        backend.owner = None
+        if self._session.congested and backend.transport is not None and not backend.closed:
+            backend.transport.resume_reading()
+        rest, self._relay.rest = self._relay.rest, b""
+        if rest:
+            backend.returned_bytes(rest)
+        self.congested = False
+        if discard:
+            self._pool.discard(backend)
+        else:
+            self._pool.release(backend)
+
+    def roll_back(self, done: Callable[[], None]) -> None:
+        """End a transaction that has failed for the client, whatever the server thinks of it."""
+
+        def rolled_back(_: Exchange | None) -> None:
+            self._relay.status = IDLE
+            self._client.facts.in_transaction = False
+            done()
+            transaction = self._client.transaction
+            self._client.transaction = Transaction()
+            self._move_after(frozenset(transaction.writes))
+            transaction.touched.clear()
+            self._client.transaction = transaction
+            transaction.effects = True
+            self._settle()
+
+        if self.backend is None:
+            rolled_back(None)
+        else:
+            self._ask(b"ROLLBACK", rolled_back)
+
+    def _move_after(self, tables: frozenset[str]) -> None:
+        """Move the epochs of writes whose outcome nobody waits for."""
+        if tables and self._context.cache is not None:
+            self._context.cache.move(self._context.name, tables, _nothing)
+
+    # When things go wrong
+
+    def _try_elsewhere(self, reason: str) -> None:
+        """Run the batch again on the primary: the client has seen nothing of it."""
+        self._context.counters.retries[reason] += 1
+        plan, batch = self._plan, self._batch
+        assert batch is not None
+        if self._relay.retry:
+            plan = self._context.plans.correct(plan, batch, reason)
+            self._fill = None
+        else:
+            plan = on_primary(plan)
+        retries = self._retries + 1
+        if self.backend is not None:
+            self._unlink(discard=False)
+        self.unsynced = False
+        self._relay = Relay()
+        self.run(batch, plan, self._literals, self._fill)
+        self._retries = retries
+
+    def backend_lost(self, error: PgError) -> None:
+        """The server's connection broke, at whatever point."""
+        session, client, relay = self._session, self._client, self._relay
+        self.backend = None
+        client.facts.linked = None
+        in_exchange, self._exchange = self._exchange is not None, None
+        self._move_unknown()
+        if self._abandoned:
+            self._settle()
+            return
+        if relay.mid_message or client.facts.pinned is not None or self._keeps_backend:
+            session.fatal(error)
+        elif session.state is State.IDLE:
+            client.transaction.failed = True
+            client.transaction.lost = error
+            client.transaction.status = FAILED
+        elif session.state is State.WAITING and not in_exchange:
+            pass  # the epochs' answer will go on from here, and find no backend
+        elif not relay.done and relay.untouched and self._may_retry():
+            self._try_elsewhere("the connection to a replica was lost")
+        else:
+            copying = session.state is State.COPY_IN
+            self.unsynced = self._early_sync = False
+            self._relay = Relay()
+            session.refuse(error, skip=copying)
+
+    def _move_unknown(self) -> None:
+        """Writes were under way whose outcome is unknown: what they touched can't be trusted."""
+        transaction = self._client.transaction
+        if transaction.writes:
+            self._move_after(frozenset(transaction.writes))
+            self._client.wrote_at = self._context.writes.tick(frozenset(transaction.writes))
+
+    def abandon(self) -> None:
+        """The client has gone: let what runs come to its end, and clean up."""
+        self._abandoned = True
+        backend, relay = self.backend, self._relay
+        if backend is None:
+            if self._pool is not None:
+                self._pool.forget(self)
+            self._settle()
+            return
+        if self._session.congested and backend.transport is not None:
+            backend.transport.resume_reading()
+        if self._exchange is not None:
+            return  # `_linked` and `_let_go` see that nobody is there any more
+        if relay.done:
+            self._move_unknown()
+            self._unlink(discard=True)
+            self._settle()
+            return
+        if self._copying:
+            self._fail_copy()
+        if self.unsynced and backend.transport is not None:
+            backend.transport.write(messages.SYNC)
+            relay.extend(1, None)
+            self.unsynced = False
+        if all(plan.access is Access.READ for plan in self._plans):
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel what runs for the client, on the server or in the pool's queue."""
+        backend, pool = self.backend, self._pool
+        if backend is not None and pool is not None and not self._relay.done:
+            cancel_on_server(backend, pool)
+        elif backend is None and pool is not None and self._session.state is State.WAITING:
+            pool.forget(self)
+            self.backend_refused(
+                PgError(errors.QUERY_CANCELED, "canceled while waiting for a server connection")
+            )
+
+    def backend_congested(self, congested: bool) -> None:
+        """The server doesn't take bytes as fast as the client sends them, or does again."""
+        self.congested = congested
+        if congested:
+            self._session.pause_reading(True)
+        else:
+            self._session.relieve()
+
+    def pause_reading(self, pause: bool) -> None:
+        """The client doesn't take bytes as fast as the server sends them, or does again."""
+        backend = self.backend
+        if backend is None or backend.transport is None or backend.closed:
+            return
+        if pause:
+            backend.transport.pause_reading()
+        else:
+            backend.transport.resume_reading()
+
+    # COPY
+
+    def send_copy(self, data: bytes) -> None:
+        """COPY data from the client."""
+        if self.backend is not None and self.backend.transport is not None:
+            self.backend.transport.write(data)
+
+    def _fail_copy(self) -> None:
+        """End a COPY whose client has gone."""
+        self._copying = False
+        ends = messages.message(b"f", b"the client has gone\0")
+        if self._batch is not None and self._batch.end != QUERY:
+            ends += messages.SYNC
+        self.send_copy(ends)
+
+
+def _nothing() -> None:
+    """Nobody waits."""
