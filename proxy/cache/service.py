@@ -1,6 +1,7 @@
 """The cache of one process, started and stopped as a whole."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def start_cache(settings: CacheSettings, databases: Iterable[str]) -> CacheServi
     if settings.redis is None:
         return None
     link = RedisLink(settings.redis, settings.timeout, settings.reconnect_interval)
-    results = ResultCache(link, settings.prefix, databases, asyncio.get_running_loop().time)
+    results = ResultCache(link, settings.prefix, databases, time.monotonic)
     link.start(results)
     return CacheService(results, link, spawn(_publish(results), "cache statistics"))
 

@@ -1,7 +1,7 @@
 """A client from its first byte to its first query: encryption asked for, start-up, password."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 

@@ -5,6 +5,7 @@ A shape without its literals may key a plan, never a result (see docs/architectu
 
 from collections.abc import Callable
 
+from proxy.routing.explain import explained_statement
 from proxy.routing.plan import Access, Plan
 from proxy.session.batch import Batch
 from proxy.session.combine import corrected
@@ -87,6 +88,9 @@ class PlanCache:
             query = text.decode()
         except UnicodeDecodeError:
             return self._planner(_unreadable("the text is not UTF-8")), ()
+        inner = explained_statement(query)
+        if inner is not None:
+            return Plan(Analysis(inner, ()), "explain", Access.LOCAL, "asks Penstock itself"), ()
         found = shape(query) if len(query) <= _LONGEST_KEPT else None
         if found is None or not found.literals:
             return self._analyse(query), ()

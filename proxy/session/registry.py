@@ -13,8 +13,8 @@ class Registry:
     """Gives out cancel keys and finds sessions by them."""
 
     def __init__(self, on_removed: Callable[[], None], on_cancel: Callable[[], None]) -> None:
-        self._sessions: dict[int, tuple[bytes, "Session"]] = {}
-        self._keys: dict["Session", int] = {}
+        self._sessions: dict[int, tuple[bytes, Session]] = {}
+        self._keys: dict[Session, int] = {}
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 

@@ -105,10 +105,9 @@ class Session(asyncio.Protocol):
         self._plan = plan = self._plan_of(batch)
         if self.client.transaction.failed:
             self._start_in_failed(batch, plan)
-        elif self.upstream.unsynced:
-            self._go_upstream(None)
-        elif not self._answered_here(batch, plan) and (
-            plan.cache is None or not self._ask_cache(batch, plan)
+        elif self.upstream.unsynced or (
+            not self._answered_here(batch, plan)
+            and (plan.cache is None or not self._ask_cache(batch, plan))
         ):
             self._go_upstream(None)
 

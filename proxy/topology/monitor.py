@@ -1,6 +1,7 @@
 """Keeps the nodes of one database up to date: health, latency, how fresh the replicas are."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +145,7 @@ class Monitor:
             node.lag_bytes = None
             node.lag_seconds = None if replayed is None else replayed.commit_age
             return
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         latest_at, latest_lsn = latest
         node.fresh_until = self._samples.fresh_until(replayed.lsn)
         node.lag_bytes = max(0, latest_lsn - replayed.lsn)

@@ -26,7 +26,8 @@ class Address:
 
 @dataclass(slots=True)
 class Node:
-    """One server of one database. Times are seconds of the monotonic clock (loop.time())."""
+    """One server of one database. Times are seconds of the monotonic clock (time.monotonic(); the loop's own stands
+    still within a turn, which could order a write and a sample wrongly)."""
 
     name: str  # "primary", "replica1", "shard0", …
     role: Role

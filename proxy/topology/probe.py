@@ -96,7 +96,7 @@ class Probe:
         self._connection = connection
         self._statement = statement
         self._patience = patience
-        self._clock = asyncio.get_running_loop().time
+        self._clock = time.monotonic  # the loop's clock stands still within a turn
         self._timeline = 0
         self._may_flush = True
 
