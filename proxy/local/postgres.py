@@ -142,15 +142,20 @@ class PostgresServer:
                 f"copy {primary.name}",
             )
 
-    def point_at(self, primary: "PostgresServer") -> None:
-        """Tell a stopped standby where its primary listens now."""
+    def point_at(self, primary: "PostgresServer") -> bool:
+        """Tell a standby where its primary listens now; whether that is news.
+
+        A server that runs has to be started again to take notice.
+        """
         auto_conf = self.data_dir / "postgresql.auto.conf"
         conninfo = standby_conninfo(
             name=self.name, socket_dir=primary.socket_dir, port=primary.port
         )
         text = auto_conf.read_text(encoding="utf-8")
-        if (wanted := repointed(text, conninfo)) != text:
-            _write(auto_conf, wanted, self._account)
+        if (wanted := repointed(text, conninfo)) == text:
+            return False
+        _write(auto_conf, wanted, self._account)
+        return True
 
     def remove(self) -> None:
         """Kill the server if it runs and remove all its files."""
@@ -205,10 +210,13 @@ class PostgresServer:
     def clear_leftovers(self) -> int:
         """End what a crash left of the server, and the pid file with it; how many processes.
 
-        PostgreSQL would refuse to start when the number in a stale file is now somebody else's.
+        PostgreSQL would refuse to start when the number in a stale file is now somebody else's,
+        or that of a process which nobody has reaped.
         """
         ended = processes.kill_strays([self.data_dir, self._construction_site()])
-        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
+        socket = self.socket_dir / f".s.PGSQL.{self.port}"
+        for stale in (self.data_dir / "postmaster.pid", socket, Path(f"{socket}.lock")):
+            stale.unlink(missing_ok=True)
         return ended
 
     def freeze(self) -> None:

@@ -72,6 +72,7 @@ class RedisServer:
         """
         if self.running:
             return
+        self.clear_leftovers()
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
         self.log_file.write_text("", encoding="utf-8")
         config = self.data_dir / "redis.conf"
@@ -102,6 +103,10 @@ class RedisServer:
         if (process := self._process()) is not None:
             processes.kill(process)
 
+    def clear_leftovers(self) -> int:
+        """End servers of this directory that its pid file doesn't name; how many."""
+        return processes.kill_strays([self.data_dir])
+
     def freeze(self) -> None:
         """Stop the process in its tracks (SIGSTOP): a server that hangs."""
         if (process := self._process()) is not None:
@@ -115,6 +120,7 @@ class RedisServer:
     def remove(self) -> None:
         """Kill the server if it runs and remove all its files."""
         self.kill()
+        self.clear_leftovers()
         shutil.rmtree(self.data_dir, ignore_errors=True)
         self.log_file.unlink(missing_ok=True)
 

@@ -121,13 +121,17 @@ class Stack:
 
     def stop(self) -> None:
         """Stop all servers and keep their data. Does nothing to servers that don't run."""
+        if not self.data_dir.exists():
+            return
         with locked(self.layout.lock_file):
             stop_servers(self)
             if (state := read_state(self.layout.state_file)) is not None:
                 write_state(self.layout.state_file, replace(state, owner=None, complete=False))
 
     def remove(self) -> None:
-        """Stop all servers and remove the stack's data, logs and state."""
+        """Stop all servers and remove the stack's data, logs and state, if there still are any."""
+        if not self.data_dir.exists():
+            return
         with locked(self.layout.lock_file):
             for server in self.servers():
                 server.remove()

@@ -58,7 +58,9 @@ def stage_postgres(programs: PostgresPrograms, account: Account | None) -> Postg
             "install PostgreSQL from packages, or use the bundled one (without --system)"
         )
     major, minor = programs.version
-    target = _programs_dir() / f"postgres-{major}.{minor}-{_fingerprint(programs.bin_dir)}"
+    target = (
+        _programs_dir() / f"postgres-{major}.{minor}-{_fingerprint(programs.bin_dir / 'postgres')}"
+    )
     package = target / programs.root.name
     if not (target / _COMPLETE).exists():
         with _making(target) as fresh:
@@ -70,7 +72,9 @@ def stage_redis(program: RedisProgram, account: Account | None) -> RedisProgram:
     """The same server at a place where `account` can run it."""
     if account is None or reachable(program.server, account):
         return program
-    target = _programs_dir() / f"redis-{_fingerprint(program.server)}"
+    target = _programs_dir() / (
+        f"{program.label.lower().replace(' ', '-')}-{_fingerprint(program.server)}"
+    )
     if not (target / _COMPLETE).exists():
         with _making(target) as fresh:
             shutil.copy(program.server, fresh / program.server.name)
@@ -81,11 +85,9 @@ def _programs_dir() -> Path:
     return own_directory(shared_root() / "programs", mode=0o711)
 
 
-def _fingerprint(path: Path) -> str:
-    """Tells one installation of a version from another: reinstalling changes it."""
-    inside = path / "postgres" if path.is_dir() else path
-    found = inside.stat()
-    return f"{found.st_size:x}-{found.st_mtime_ns:x}"
+def _fingerprint(program: Path) -> str:
+    """Tells builds of one version apart by their size; the same wheel installed twice is one."""
+    return f"{program.stat().st_size:x}"
 
 
 def _copy_postgres(package: Path, target: Path) -> None:

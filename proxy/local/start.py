@@ -97,11 +97,14 @@ def _refuse_if_owned(state: StackState, layout: Layout) -> None:
 def _drop_what_is_not_wanted(
     old: Stack, state: StackState, options: StackOptions, progress: Progress
 ) -> None:
-    """Undo an interrupted start, stop everything for other ports, and drop surplus servers."""
+    """Undo an interrupted start or a crash, stop all for other ports, drop surplus servers."""
     wanted = options.names()
     moved = options.port is not None and _fixed_ports(options) != state.ports
     if moved or not state.complete:
         stop_servers(old)
+    for server in old.servers():
+        if not server.running and (strays := server.clear_leftovers()):
+            progress(server.name, f"ended {strays} left-over processes")
     for replica in old.replicas:
         if replica.name not in wanted:
             replica.remove()
@@ -159,12 +162,26 @@ def _bring_up(stack: Stack, *, fixed_ports: bool, progress: Progress) -> None:
         for shard in stack.shards:
             work.append(pool.submit(_bring_up_alone, shard, fixed_ports, progress))
         primary.result()
+        _drop_surplus_slots(stack)
         for replica in stack.replicas:
             work.append(
                 pool.submit(_bring_up_replica, replica, stack.primary, fixed_ports, progress)
             )
         for done in work:
             done.result()
+
+
+def _drop_surplus_slots(stack: Stack) -> None:
+    """Forget standbys that are no more: their slots would hold WAL back for ever."""
+    names = ", ".join(f"'{replica.name}'" for replica in stack.replicas) or "''"
+    surplus = (
+        "FROM pg_replication_slots WHERE slot_type = 'physical' "
+        f"AND slot_name ~ '^replica[0-9]+$' AND slot_name NOT IN ({names})"
+    )
+    stack.primary.psql(
+        f"SELECT pg_terminate_backend(active_pid, 5000) {surplus} AND active;\n"
+        f"SELECT pg_drop_replication_slot(slot_name) {surplus}"
+    )
 
 
 def _bring_up_alone(server: PostgresServer, fixed_ports: bool, progress: Progress) -> None:
@@ -181,8 +198,8 @@ def _bring_up_replica(
     replica: PostgresServer, primary: PostgresServer, fixed_ports: bool, progress: Progress
 ) -> None:
     if replica.made and replica.is_standby:
-        if not replica.running:
-            replica.point_at(primary)
+        if replica.point_at(primary):
+            replica.stop()
         _start_server(replica, fixed_ports, progress)
         if _streams(replica, primary):
             return
@@ -190,6 +207,7 @@ def _bring_up_replica(
     replica.remove()
     begun = time.monotonic()
     replica.copy_from(primary)
+    replica.point_at(primary)
     progress(replica.name, f"copied from {primary.name} in {time.monotonic() - begun:.1f} s")
     _start_server(replica, fixed_ports, progress)
     if not _streams(replica, primary):

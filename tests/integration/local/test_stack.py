@@ -50,8 +50,7 @@ def test_a_wrong_password_is_refused_on_every_server(stack: Stack) -> None:
 def test_passwords_are_kept_as_scram_verifiers(stack: Stack) -> None:
     with superuser_connection(stack.primary) as connection:
         rows = connection.execute(
-            "SELECT rolname FROM pg_authid WHERE rolcanlogin "
-            "AND rolpassword LIKE 'SCRAM-SHA-256$%'"
+            "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256$%'"
         ).fetchall()
     assert {name for (name,) in rows} == {stack.superuser, stack.app_user}
 
