@@ -16,6 +16,7 @@ import pytest
 
 from proxy.local.stack import Stack
 from tests.databases import Database, fresh_database
+from tests.proxies import Proxy, running_proxy
 from tests.stacks import PrivateStack, begin_run, end_run, new_private_stack, shared_stack
 
 HERE = Path(__file__).parent
@@ -35,6 +36,29 @@ def database(stack: Stack) -> Iterator[Database]:
     """An empty database on the primary (its standbys have it too) and on every shard."""
     with fresh_database(stack, f"test_{uuid.uuid4().hex[:12]}") as database:
         yield database
+
+
+@pytest.fixture(scope="module")
+def module_database(stack: Stack) -> Iterator[Database]:
+    """As `database`, for the tests of a module together."""
+    with fresh_database(stack, f"test_{uuid.uuid4().hex[:12]}") as database:
+        yield database
+
+
+@pytest.fixture
+def proxy(database: Database, tmp_path: Path) -> Iterator[Proxy]:
+    """Penstock in front of `database`, with its default settings and no cache rules."""
+    with running_proxy(database, tmp_path) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def module_proxy(
+    module_database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    """As `proxy`, for the tests of a module together."""
+    with running_proxy(module_database, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield proxy
 
 
 @pytest.fixture
