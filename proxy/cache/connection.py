@@ -7,7 +7,7 @@ way back. All commands of one turn of the event loop leave in one write.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import structlog
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
             self._deliver(callback, error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is not one by its class
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._transport = transport
 
