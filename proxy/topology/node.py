@@ -26,8 +26,11 @@ class Address:
 
 @dataclass(slots=True)
 class Node:
-    """One server of one database. Times are seconds of the monotonic clock (time.monotonic(); the loop's own stands
-    still within a turn, which could order a write and a sample wrongly)."""
+    """One server of one database.
+
+    Times are seconds of time.monotonic(): the loop's clock stands still within a turn, which could
+    order a write and a sample wrongly.
+    """
 
     name: str  # "primary", "replica1", "shard0", …
     role: Role

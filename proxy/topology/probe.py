@@ -1,6 +1,5 @@
 """One connection to a node, and the one question that is asked over it again and again."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -45,10 +44,6 @@ FROM (SELECT pg_is_in_recovery() AS recovery OFFSET 0) AS state
 # A transaction that has written WAL flushes, when it commits, all WAL before it.
 _FLUSH = "SELECT pg_logical_emit_message(true, 'penstock', '')"
 
-# uvloop's clock stands still within a turn of the loop and counts milliseconds: two events of one
-# turn have the same time, whichever came first. A sample must count as the earlier.
-_CLOCK_STEP = 0.001
-
 
 class Unreachable(Exception):
     """The node can't be asked; the text says why."""
@@ -65,7 +60,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One answer. Positions are bytes; `asked_at` is of the loop's clock, in seconds."""
+    """One answer. Positions are bytes; `asked_at` is of the monotonic clock, in seconds."""
 
     asked_at: float
     """No later than the moment when the question was sent."""
@@ -96,7 +91,6 @@ class Probe:
         self._connection = connection
         self._statement = statement
         self._patience = patience
-        self._clock = time.monotonic  # the loop's clock stands still within a turn
         self._timeline = 0
         self._may_flush = True
 
@@ -132,15 +126,14 @@ class Probe:
 
     async def read(self) -> Reading:
         """Ask once. Raises `Unreachable`."""
-        asked_at = self._clock() - _CLOCK_STEP
-        started = time.monotonic()
+        asked_at = time.monotonic()
         row = await _answer(self._connection, self._patience, self._statement.fetchrow)
         assert row is not None
         # Never falls while a server runs, also where the stream that told it has ended since.
         self._timeline = max(self._timeline, row["timeline"])
         return Reading(
             asked_at=asked_at,
-            round_trip=time.monotonic() - started,
+            round_trip=time.monotonic() - asked_at,
             in_recovery=row["recovery"],
             timeline=self._timeline,
             inserted=row["inserted"],

@@ -40,6 +40,7 @@ async def watched(
     replicas: Sequence[PostgresServer] | None = None,
     ports: Sequence[int] = (),
     login: Login | None = None,
+    interval: float = INTERVAL,
 ) -> AsyncIterator[Watched]:
     """Watch the stack's servers (or those given, and further replicas on `ports`)."""
     standbys = stack.replicas if replicas is None else replicas
@@ -56,7 +57,7 @@ async def watched(
     monitor = Monitor(
         topology,
         login or (stack.superuser, stack.superuser_password),
-        RoutingSettings(monitor_interval=INTERVAL),
+        RoutingSettings(monitor_interval=interval),
         lambda node: changes.append((node.name, node.healthy)),
     )
     await monitor.start()
@@ -89,4 +90,4 @@ async def fresh(node: Node, at: float, within: float) -> float:
 
 def now() -> float:
     """The clock of `Node.fresh_until`."""
-    return asyncio.get_running_loop().time()
+    return time.monotonic()
