@@ -55,9 +55,9 @@ def _temporary(words: tuple[str, ...], _: Sequence[Token], __: frozenset[str]) -
         made = {_first_noun(words[index + 1 :]) for index in starts}
         return "temporary object" if made & _TEMPORARY else None
     for index, word in enumerate(words[:-2]):
-        if word == "into" and words[index - 1] not in ("insert", "merge"):
-            if _first_noun(words[index + 1 :]) in _TEMPORARY:
-                return "temporary table"
+        selects = word == "into" and words[index - 1] not in ("insert", "merge")
+        if selects and _first_noun(words[index + 1 :]) in _TEMPORARY:
+            return "temporary table"
     return None
 
 
@@ -69,11 +69,11 @@ def _temporary_schema(
     words: tuple[str, ...], tokens: Sequence[Token], functions: frozenset[str]
 ) -> str | None:
     """CREATE TABLE pg_temp.x, SET search_path = pg_temp, set_config('search_path', 'pg_temp', …)"""
-    makes = words[0] in ("create", "set", "alter") or "into" in words
-    if makes or any(name.endswith("set_config") for name in functions):
-        named = any("pg_temp" in token.text.lower() for token in tokens)
+    named = [token for token in tokens if "pg_temp" in token.text.lower()]
+    if words[0] == "set" or any(name.endswith("set_config") for name in functions):
         return "temporary schema" if named else None
-    return None
+    makes = words[0] in ("create", "alter") or "into" in words
+    return "temporary schema" if makes and any(token.is_name for token in named) else None
 
 
 def _function(_: tuple[str, ...], __: Sequence[Token], functions: frozenset[str]) -> str | None:

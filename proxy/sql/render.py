@@ -82,10 +82,10 @@ def _is_operator(token: Token) -> bool:
 def _operator(word: str, before: Token | None) -> str:
     if word in _PLAIN_OPERATORS:
         return word
-    return _INFIX if before is not None and _ends_operand(before) else _PREFIX
+    return _INFIX if before is not None and ends_operand(before) else _PREFIX
 
 
-def _ends_operand(token: Token) -> bool:
+def ends_operand(token: Token) -> bool:
     if token.lexeme is Lexeme.OPERATOR:
         return token.word in (")", "]", "*")
     return token.word not in NEVER_FUNCTIONS or token.word in _OPERAND_WORDS

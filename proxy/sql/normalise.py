@@ -1,0 +1,249 @@
+"""Texts without their constants: `shape` to look up plans, `normalised` for people and rules.
+
+`shape` runs once for each text not seen before, so it has two ways. One regular expression does
+ordinary statements; where it meets anything that needs more thought, the lexer does them.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from proxy.sql.cacheable import is_moving_time
+from proxy.sql.lexer import Lexeme, LexError, Token, lex
+from proxy.sql.render import ends_operand
+from proxy.sql.statement import Literal
+from proxy.sql.words import word_set
+
+
+class Shape(NamedTuple):
+    """A statement whose constants have become parameters: `literals[i]` is `$(first + i)`.
+
+    `text` is for analysis only. It has the same facts as the statement it came from, once
+    parameters from `first` on are taken for their literals.
+    """
+
+    text: str
+    first: int
+    constants: tuple[str, ...]
+    """The constants as written."""
+
+    @property
+    def literals(self) -> tuple[Literal, ...]:
+        return tuple(_literal(constant) for constant in self.constants)
+
+
+def _literal(constant: str) -> Literal:
+    if constant[0] == "'":
+        return Literal(constant[1:-1].replace("''", "'"))
+    return Literal(_WHITE.sub("", constant), quoted=False)
+
+
+_WHITE = re.compile(r"\s+")
+_VERBS = word_set("select insert update delete with values")
+# Their arguments are part of their grammar, or of what the statement does to its session.
+_REFUSED = word_set(
+    "set_config json_table json_value json_query json_exists json_object json_array json_scalar "
+    "json_serialize xmltable xmlparse xmlserialize xmlexists xmlroot xmlpi xmlelement xmlforest "
+    "uescape tablesample"
+)
+# A string after any other word is part of a typed constant (DATE '…') or of a clause.
+_BEFORE_STRINGS = word_set(
+    "select where and or not when then else case like ilike between in on having by returning "
+    "distinct all values limit offset from set"
+)
+_LETTER = r"A-Za-z_\x80-\U0010ffff"
+_NUMBER = r"(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
+_STRING = r"'[^']*+(?:''[^']*+)*+'"
+_OPERAND_END = rf"[{_LETTER}0-9)\]\"']"
+_NO_OPERAND = "".join(rf"(?<!\b{word}\s)" for word in ("AND", "and", "WHERE", "where", "ON", "on"))
+_MINUS = rf"(?:(?<={_OPERAND_END})|(?<={_OPERAND_END}\s){_NO_OPERAND})-(?!-)|-(?![-0-9.\s])"
+_TYPE = rf"[{_LETTER}][{_LETTER}0-9$.]*+(?:\s++varying|\s++VARYING)?+\s*+\([0-9,\s]*+\)"
+
+_TYPED = (
+    r"(?:DATE|date|TIME|time|TIMESTAMP|timestamp|TIMESTAMPTZ|timestamptz|INTERVAL|interval)"
+    rf"\s*+{_STRING}(?![{_LETTER}0-9$'\"]|\s++')"
+)
+_BEFORE_STRING = (
+    r"(?:LIKE|like|ILIKE|ilike|AND|and|OR|or|THEN|then|ELSE|else|WHEN|when|SELECT|select"
+    r"|BETWEEN|between|WHERE|where)\s++(?=')"
+)
+_OTHER_WORD = (  # not one of _REFUSED
+    r"(?![sS][eE][tT]_|[jJ][sS][oO][nN]|[xX][mM][lL]|[uU][eE][sS][cC]|[tT][aA][bB][lL][eE][sS])"
+    rf"[{_LETTER}][{_LETTER}0-9$]*+(?!\s*+')"
+)
+
+# What is passed over, the constant after it, and what the expression can't judge.
+_PIECE = re.compile(
+    rf"""
+    ((?:[^{_LETTER}0-9$'"&:;./\\-]++
+      | {_OTHER_WORD} | {_BEFORE_STRING} | {_TYPED}
+      | "[^"]*+(?:""[^"]*+)*+"
+      | ::\s*+{_TYPE} | ::? | &(?!['"]) | \.(?![0-9]) | /(?!\*) | {_MINUS} | ;\s*+\Z
+    )*+)
+    (?: (-?\s?{_NUMBER})(?![{_LETTER}0-9$.'"])
+      | ({_STRING})(?![{_LETTER}0-9$'"]|\s++')
+      | \Z
+      | ([\s\S])
+    )
+    """,
+    re.VERBOSE,
+)
+_find_pieces = _PIECE.findall
+_HEADS = word_set("SELECT INSERT UPDATE DELETE VALUES select insert update delete values")
+_has_head = re.compile(r"\s*+(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES)\b", re.I).match
+_INTEGER = r"(?:0|[1-9][0-9]*+)"
+_is_plain = re.compile(rf"-?{_INTEGER}|'-?{_INTEGER}'").fullmatch
+# A cast that may give a string that isn't plain another spelling: to an integer, or a second one.
+_respells = re.compile(r"\s*::\s*(?:(?:small|big)?int|\w+\s*::)", re.I).match
+_PENSTOCK = re.compile(r"penstock\s*:", re.I)
+
+
+def shape(text: str) -> Shape | None:
+    """`text` with constants as parameters; None where only the exact text may be looked up: not
+    one SELECT, INSERT, UPDATE, DELETE, WITH or VALUES, or with hints, or not understood."""
+    if text[:6] not in _HEADS and not _has_head(text):
+        return _by_tokens(text) if "/*" in text or "--" in text else None
+    pieces: list[str] = []
+    constants: list[str] = []
+    constant = ""
+    for passed, number, string, unclear in _find_pieces(text):
+        if unclear or (passed[:2] in _COLONS and constant and _is_cast_after(constant, passed)):
+            return _by_tokens(text)
+        constant = number or string
+        if not constant:
+            pieces.append(passed)
+            break
+        if (string and is_moving_time(string)) or (
+            passed[-1:] == "(" and _is_cast_before(passed) and not _is_plain(constant)
+        ):
+            return _by_tokens(text)
+        constants.append(constant)
+        pieces.append(f"{passed}${len(constants)}")
+    return Shape("".join(pieces), 1, tuple(constants))
+
+
+_COLONS = ("::", " :")
+
+
+def _is_cast_before(passed: str) -> bool:
+    """Whether a constant after this text, which ends with (, is what CAST( … AS type) casts."""
+    return passed[:-1].rstrip()[-4:].lower() == "cast"
+
+
+def _is_cast_after(constant: str, passed: str) -> bool:
+    """Whether what follows a constant is a cast that may change what it stands for."""
+    if _is_plain(constant) or not passed.lstrip().startswith("::"):
+        return False
+    return constant[0] != "'" or _respells(passed) is not None
+
+
+def _by_tokens(text: str) -> Shape | None:
+    try:
+        lexed = lex(text)
+    except LexError:
+        return None
+    tokens = lexed.tokens
+    if tokens and tokens[-1].word == ";":
+        tokens = tokens[:-1]
+    if not tokens or tokens[0].word not in _VERBS:
+        return None
+    if any(token.word == ";" or token.name in _REFUSED for token in tokens):
+        return None
+    if any(_PENSTOCK.search(comment) for comment in lexed.comments):
+        return None
+    indices = [int(t.text[1:9]) for t in tokens if t.lexeme is Lexeme.PARAMETER]
+    return _replaced(text, tokens, max(indices, default=0) + 1)
+
+
+def _replaced(text: str, tokens: Sequence[Token], first: int) -> Shape:
+    pieces: list[str] = []
+    constants: list[str] = []
+    end = 0
+    for start, stop in _replaceable(tokens):
+        # The spaces keep a parameter from running into a word: like'x'and.
+        pieces += text[end:start], f" ${first + len(constants)} "
+        constants.append(text[start:stop])
+        end = stop
+    return Shape("".join((*pieces, text[end:])), first, tuple(constants))
+
+
+def _replaceable(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
+    """Where the constants begin and end that may be replaced."""
+    for index, token in enumerate(tokens):
+        if token.lexeme is Lexeme.STRING and _may_replace(tokens, index, index):
+            if token.text[0] == "'" and not is_moving_time(token.text):
+                yield token.start, token.end
+        elif token.lexeme is Lexeme.NUMBER:
+            first = index - 1 if _is_signed(tokens, index) else index
+            if _may_replace(tokens, first, index):
+                yield tokens[first].start, token.end
+
+
+def _is_signed(tokens: Sequence[Token], index: int) -> bool:
+    """Whether the minus before the number at `index` is its sign."""
+    if not index or tokens[index - 1].word != "-":
+        return False
+    return index == 1 or not ends_operand(tokens[index - 2])
+
+
+def _may_replace(tokens: Sequence[Token], first: int, last: int) -> bool:
+    """Whether a parameter instead of the constant in tokens `first` to `last` leaves all facts as
+    they are."""
+    constant = tokens[last]
+    before = tokens[first - 1] if first else None
+    after = [token.text for token in tokens[last + 1 : last + 4]]
+    if constant.lexeme is Lexeme.STRING:
+        named = before is not None and before.is_name and before.word not in _BEFORE_STRINGS
+        if named or (tokens[last + 1 : last + 2] and tokens[last + 1].lexeme is Lexeme.STRING):
+            return False
+    elif not constant.text.isascii() or _UNUSUAL_NUMBER.search(constant.text):
+        return False
+    if _is_modifier(tokens, first):
+        return False
+    text = "".join(token.text for token in tokens[first : last + 1])
+    cast = [token.word for token in tokens[max(0, first - 2) : first]] == ["cast", "("]
+    return _is_plain(text) is not None or not (cast or _is_cast_after(text, "".join(after)))
+
+
+_UNUSUAL_NUMBER = re.compile(r"[_xXoObB]")
+
+
+def _is_modifier(tokens: Sequence[Token], index: int) -> bool:
+    """Whether the constant at `index` is in a type's parentheses: x::numeric(10, 2)."""
+    start = index - 1
+    while start >= 0 and (tokens[start].word == "," or tokens[start].lexeme is Lexeme.NUMBER):
+        start -= 1
+    if start < 0 or tokens[start].word != "(":
+        return False
+    name = start - 1
+    while name > 0 and (tokens[name - 1].word == "." or tokens[name].word in (".", "varying")):
+        name -= 1
+    return name > 0 and tokens[name - 1].word in ("::", "as")
+
+
+_IN_LIST = re.compile(r"\bin \(\?(?:, ?\?)+\)")
+_MORE_ROWS = re.compile(r"(\bvalues ?(\((?:[^()]|\([^()]*\))*\)))(?:, ?\2)+")
+
+
+def normalised(text: str) -> str:
+    """`text` for patterns and statistics: constants and parameters as `?`, no comments, single
+    spaces, folded; lists of constants and equal rows as one. A text that can't be split into
+    tokens becomes "?". Never raises."""
+    try:
+        tokens = lex(text).tokens
+    except LexError:
+        return "?"
+    pieces: list[str] = []
+    end = 0
+    for token in tokens:
+        if token.start > end and pieces:
+            pieces.append(" ")
+        pieces.append(_as_pattern(token))
+        end = token.end
+    return _MORE_ROWS.sub(r"\1", _IN_LIST.sub("in (?)", "".join(pieces)))
+
+
+def _as_pattern(token: Token) -> str:
+    if token.lexeme is Lexeme.QUOTED:
+        return token.text
+    return token.word or "?"
