@@ -58,9 +58,9 @@ def _start(options: StackOptions, layout: Layout, progress: Progress) -> Stack:
     if before is not None:
         _refuse_if_owned(before, layout)
         _drop_what_is_not_wanted(assemble(layout, before), before, options, progress)
-    make_directories(layout)
     state = _plan(options, before or new_state(), layout)
     write_state(layout.state_file, state)
+    make_directories(layout)
     stack = assemble(layout, state)
     running = [server for server in stack.servers() if server.running]
     stack.attached = state.owner is None and not options.detach

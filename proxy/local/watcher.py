@@ -16,6 +16,8 @@ from proxy.local.layout import STATE
 from proxy.local.processes import started_at
 from proxy.local.stack import open_stack
 
+_PATIENCE = 60.0
+
 
 def start_watcher(root: Path, owner: int) -> None:
     """Start a process that removes the stacks in `root`, and `root`, once `owner` has ended.
@@ -35,28 +37,32 @@ def start_watcher(root: Path, owner: int) -> None:
     )
 
 
-def remove_stacks(root: Path) -> list[LocalStackError]:
-    """Stop and remove every stack in the directories of `root`; what could not be removed."""
-    failed = []
+def remove_stacks(root: Path) -> list[Exception]:
+    """Stop and remove every stack in the directories of `root`; why any could not be removed."""
+    failed: list[Exception] = []
     for state_file in sorted(root.glob(f"*/{STATE}")):
         try:
             if (stack := open_stack(state_file.parent)) is not None:
                 stack.remove()
-        except LocalStackError as error:
+        except (LocalStackError, OSError) as error:
             failed.append(error)
     return failed
 
 
 def main() -> None:
-    """Wait for the owner's end, then clean up; give up when somebody else has."""
+    """Wait for the owner's end, then clean up, unless somebody else has."""
     root, owner = Path(sys.argv[1]), int(sys.argv[2])
     started = started_at(owner)
     while started is not None and started_at(owner) == started:
         if not root.exists():
             return
         time.sleep(0.5)
-    if root.exists() and not remove_stacks(root):
-        shutil.rmtree(root, ignore_errors=True)
+    # The owner's children may still be ending, and clean up or start stacks meanwhile.
+    deadline = time.monotonic() + _PATIENCE
+    while root.exists() and time.monotonic() < deadline:
+        if not remove_stacks(root):
+            shutil.rmtree(root, ignore_errors=True)
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":
