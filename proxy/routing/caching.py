@@ -17,8 +17,10 @@ def uncacheable(
     statement: Statement, verdict: Verdict, catalogue: Catalogue, shards: ShardMap
 ) -> str | None:
     """Why no rule could cache the statement, in words; None if one could."""
+    if statement.kind is Kind.UNKNOWN:
+        return "it could not be parsed"
     if statement.kind is not Kind.SELECT:
-        return f"{statement.kind.value.replace('_', ' ')} statements have no result to keep"
+        return f"only SELECT is cached, not {statement.kind.value.upper().replace('_', ' ')}"
     if statement.writes or statement.writes_unknown or statement.locking:
         return f"it {verdict.primary}"
     if not catalogue.loaded:

@@ -1,6 +1,5 @@
 """One statement judged: may a replica run it, what does it read and write."""
 
-import re
 from dataclasses import dataclass
 
 from proxy.routing.functions import Call, judge_call
@@ -19,13 +18,10 @@ from proxy.sql.statement import Kind, Statement, TableRef
 READING_KINDS = frozenset((Kind.SELECT, Kind.EXPLAIN, Kind.COPY_TO, Kind.EMPTY))
 """Kinds that a replica may run if nothing else is against it."""
 
+_WRITING_KINDS = frozenset(
+    {Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE, Kind.COPY_FROM, Kind.TRUNCATE}
+)
 _WHY_PRIMARY = {
-    Kind.INSERT: "writes",
-    Kind.UPDATE: "writes",
-    Kind.DELETE: "writes",
-    Kind.MERGE: "writes",
-    Kind.COPY_FROM: "writes",
-    Kind.TRUNCATE: "writes",
     Kind.BEGIN: "starts a transaction, which may write",
     Kind.COMMIT: "ends a transaction",
     Kind.ROLLBACK: "ends a transaction",
@@ -61,8 +57,6 @@ _TABLE_FREE = frozenset(
     | {Kind.SELECT, Kind.EXPLAIN, Kind.COPY_TO}
 )
 """Kinds that touch no table but those that they name."""
-_TO_CLIENT = re.compile(r"\bto\s+stdout\b", re.IGNORECASE)
-_CASCADE = re.compile(r"\bcascade\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +77,8 @@ class Verdict:
     pins: str | None
 
 
-def judge(statement: Statement, text: str, catalogue: Catalogue) -> Verdict:
-    """The verdict on `statement`, one of those in the query string `text`."""
+def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
+    """The verdict on `statement`."""
     named = sorted({scan.table for scan in statement.scans}, key=str)
     system = [table for table in named if is_system(table, catalogue)]
     reading = resolve_reads(
@@ -93,7 +87,7 @@ def judge(statement: Statement, text: str, catalogue: Catalogue) -> Verdict:
     )
     names = sorted(statement.functions | reading.functions)
     calls = tuple(call for name in names if (call := judge_call(name, catalogue)) is not None)
-    firm = _against_replica(statement, text, system, reading)
+    firm = _against_replica(statement, system, reading)
     firm = firm or next((call.primary for call in calls if call.primary and not call.opaque), None)
     soft = next((call.primary for call in calls if call.primary), None)
     opaque = any(call.opaque for call in calls)
@@ -102,7 +96,7 @@ def judge(statement: Statement, text: str, catalogue: Catalogue) -> Verdict:
         declarable=firm is None and soft is not None,
         reading=reading,
         reads=_reads(statement, reading, calls),
-        writes=ANYTHING if opaque else _writes(statement, text, catalogue),
+        writes=_writes(statement, opaque, catalogue),
         calls=calls,
         touches_tables=bool(named) or opaque or statement.kind not in _TABLE_FREE,
         changes_schema=statement.kind in _CHANGES_SCHEMA,
@@ -113,22 +107,23 @@ def judge(statement: Statement, text: str, catalogue: Catalogue) -> Verdict:
     )
 
 
-def _against_replica(
-    statement: Statement, text: str, system: list[TableRef], reading: Reading
-) -> str | None:
+def _against_replica(statement: Statement, system: list[TableRef], reading: Reading) -> str | None:
     written = sorted(map(str, statement.writes))
-    if statement.kind is Kind.EXPLAIN and written:
-        return f"explains a write to {', '.join(written)}"
+    if statement.kind not in READING_KINDS and statement.kind not in _WRITING_KINDS:
+        return _WHY_PRIMARY[statement.kind]
     if written:
         return f"writes {', '.join(written)}"
-    if statement.kind not in READING_KINDS:
-        return _WHY_PRIMARY[statement.kind]
-    if statement.kind is Kind.COPY_TO and not _TO_CLIENT.search(text):
-        return "writes a file or runs a program on the server"
+    if statement.kind in _WRITING_KINDS:
+        return "writes"
     if statement.locking:
         return "locks rows"
     if statement.writes_unknown:
-        return "may write tables that its text doesn't name"
+        at_server = statement.kind is Kind.COPY_TO
+        return (
+            "writes a file or runs a program on the server"
+            if at_server
+            else "may write tables that its text doesn't name"
+        )
     if system or reading.system:
         name = str(system[0]) if system else min(reading.system)
         return f"reads {name}, which tells of the server that runs it or of temporary objects"
@@ -141,15 +136,12 @@ def _reads(statement: Statement, reading: Reading, calls: tuple[Call, ...]) -> f
     return epochs_read(reading)
 
 
-def _writes(statement: Statement, text: str, catalogue: Catalogue) -> frozenset[str]:
-    if statement.writes_unknown or statement.kind in _MOVES_ANYTHING:
+def _writes(statement: Statement, opaque: bool, catalogue: Catalogue) -> frozenset[str]:
+    if statement.kind is Kind.PREPARE:  # EXECUTE is what writes
+        return frozenset()
+    if opaque or statement.writes_unknown or statement.kind in _MOVES_ANYTHING:
         return ANYTHING
     written = statement.writes
-    if not written:
-        return frozenset()
-    if statement.kind is Kind.TRUNCATE and _CASCADE.search(text):
-        # It follows every foreign key, whatever action that has: the catalogue lists only actions.
-        return ANYTHING
     inserts_only = (
         statement.kind in (Kind.INSERT, Kind.COPY_FROM)
         and not statement.assigned

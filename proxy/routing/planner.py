@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from proxy.config.settings import CacheSettings, RoutingSettings
 from proxy.routing.caching import cache_plan, uncacheable
+from proxy.routing.explain import explained_statement
 from proxy.routing.judge import Verdict, judge
 from proxy.routing.plan import Access, CachePlan, Plan, Refusal, ShardPlan
 from proxy.routing.relations import ANYTHING, resolve_reads
@@ -14,7 +15,9 @@ from proxy.routing.shards import NoShards, ShardMap
 from proxy.sql.catalogue import Catalogue
 from proxy.sql.statement import Analysis, Begin, Kind, Statement
 
-_UNPARSED = Statement(Kind.UNKNOWN, writes_unknown=True, settings_unknown=True)
+_UNPARSED = Statement(
+    Kind.UNKNOWN, writes_unknown=True, settings_unknown=True, sets_transaction=True
+)
 _NOTHING = Statement(Kind.EMPTY)
 _LEADING_BLANKS = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 _ROLLBACK = re.compile(r"(?:rollback|abort)\b", re.IGNORECASE)
@@ -50,10 +53,10 @@ class Planner:
 
     def plan(self, analysis: Analysis) -> Plan:
         """The plan of a query string. Never raises for what the string says."""
-        statements = analysis.statements or (_NOTHING,)
-        if analysis.error is not None:
-            statements = (_UNPARSED,)
-        verdicts = tuple(judge(each, analysis.text, self._catalogue) for each in statements)
+        if explained_statement(analysis.text) is not None:
+            return Plan(analysis, "explain", Access.LOCAL, "asks Penstock where a statement goes")
+        statements = _statements(analysis)
+        verdicts = tuple(judge(each, self._catalogue) for each in statements)
         shard = shard_plan(
             statements, tuple(map(self._hidden, verdicts)), analysis.text, self._shards
         )
@@ -86,13 +89,14 @@ class Planner:
             settings=frozenset().union(*(each.settings for each in statements)),
             settings_unknown=any(each.settings_unknown for each in statements),
             resets_all=any(each.resets_all for each in statements),
-            sets_transaction=any(_sets_transaction(each, analysis.text) for each in statements),
+            sets_transaction=any(
+                each.sets_transaction or each.kind is Kind.UNKNOWN for each in statements
+            ),
             deallocates=_name(statements, Kind.DEALLOCATE),
             deallocates_all=any(_deallocates_all(each) for each in statements),
             executes=_name(statements, Kind.EXECUTE),
             begin=_begin(statements),
-            ends_transaction=len(statements) == 1
-            and statements[0].kind in (Kind.COMMIT, Kind.ROLLBACK),
+            ends_transaction=len(statements) == 1 and _ends_transaction(statements[0]),
             rolls_back=len(statements) == 1 and _rolls_back(statements[0], analysis.text),
         )
 
@@ -182,6 +186,14 @@ class Planner:
         return verdict.reading.tables | verdict.reading.unknown
 
 
+def _statements(analysis: Analysis) -> tuple[Statement, ...]:
+    """The statements, at least one; where something could not be parsed, one that says so."""
+    statements = analysis.statements or ((_NOTHING,) if analysis.error is None else ())
+    if analysis.error is None or any(each.kind is Kind.UNKNOWN for each in statements):
+        return statements
+    return (*statements, _UNPARSED)
+
+
 def _against_replica(verdicts: tuple[Verdict, ...], node_hint: str | None) -> list[int]:
     """The statements that must run on the primary, by their place."""
     against = [place for place, verdict in enumerate(verdicts) if verdict.primary is not None]
@@ -201,6 +213,10 @@ def _begin(statements: tuple[Statement, ...]) -> Begin | None:
     return statements[0].begin or Begin()
 
 
+def _ends_transaction(statement: Statement) -> bool:
+    return statement.kind in (Kind.COMMIT, Kind.ROLLBACK) and not statement.chains
+
+
 def _rolls_back(statement: Statement, text: str) -> bool:
     if statement.kind in (Kind.COMMIT, Kind.ROLLBACK):
         return True
@@ -208,16 +224,6 @@ def _rolls_back(statement: Statement, text: str) -> bool:
         return False
     blanks = _LEADING_BLANKS.match(text)
     return _ROLLBACK.match(text, blanks.end() if blanks else 0) is not None
-
-
-def _sets_transaction(statement: Statement, text: str) -> bool:
-    """Whether it may be SET TRANSACTION or the like; the text errs to yes."""
-    if statement.kind is Kind.UNKNOWN:
-        return True
-    by_function = any(name.rpartition(".")[2] == "set_config" for name in statement.functions)
-    return (statement.kind is Kind.SET or by_function) and (
-        "transaction" in text.lower() or statement.settings_unknown
-    )
 
 
 def _deallocates_all(statement: Statement) -> bool:
