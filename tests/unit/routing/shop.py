@@ -116,7 +116,9 @@ PLANNERS = {
     "default": PLANNER,
     "unloaded": Planner(ROUTING, CACHE, Catalogue(), SHARDS),
     "off": Planner(RoutingSettings(enabled=False), CACHE, CATALOGUE),
-    "rules_alone": Planner(ROUTING, CACHE, CATALOGUE, hints_cache=False),
+    "rules_alone": Planner(
+        ROUTING, CacheSettings(rule=CACHE.rules[:4]), CATALOGUE, hints_cache=False
+    ),
     "serializable": Planner(
         ROUTING, CACHE, Catalogue(loaded=True, default_isolation="serializable")
     ),
