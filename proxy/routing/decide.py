@@ -129,15 +129,14 @@ def _without_replica(
     topology: DatabaseTopology, facts: Facts, strict: bool, max_lag: float
 ) -> Route:
     """The primary, and why no replica; an error where only replicas may be read."""
-    healthy = [node for node in topology.replicas if node.healthy]
-    current = [
-        node
-        for node in healthy
-        if not (max_lag and node.lag_seconds is not None and node.lag_seconds > max_lag)
-    ]
-    if current:
-        # Reading one's own writes comes before the preference, even the strict one.
-        return _route(topology.primary, "no replica has replayed this session's last write")
+    healthy = False
+    for node in topology.replicas:
+        if node.healthy:
+            healthy = True
+            if not (max_lag and node.lag_seconds is not None and node.lag_seconds > max_lag):
+                # Fit but for its freshness. Reading one's own writes comes before the preference,
+                # even the strict one.
+                return _route(topology.primary, "no replica has replayed this session's last write")
     if not topology.replicas:
         reason = "no replica is configured"
     elif not healthy:

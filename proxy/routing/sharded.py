@@ -193,6 +193,8 @@ class _Resolver:
                 f"Bind has {len(formats)} parameter formats but {len(values)} parameters",
                 "Send no format code, one, or one for each parameter.",
             )
+        if not self.fixed and len(self.bound) == 1:  # the common case, without a set
+            return self._shard(self.bound[0], values, formats, oids) or 0
         found = set(self.fixed)
         for bound in self.bound:
             shard = self._shard(bound, values, formats, oids)

@@ -63,6 +63,8 @@ _INTEGER = re.compile(
     r"|([0-9]+(?:_[0-9]+)*))"
 )
 _UUID = re.compile(r"(\{)?((?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4})(?(1)\})")
+_SURE_DIGITS = 18
+"""A number of so many digits fits a bigint."""
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
 
 
@@ -79,6 +81,18 @@ def key_from_text(text: str, key: KeyType) -> Key:
             raise UnreadableKey(f"{_shown(text)} is not a uuid")
         return bytes.fromhex(match[2].replace("-", ""))
     return _string_key(text.encode(), key)
+
+
+def key_from_text_bytes(data: bytes, key: KeyType) -> Key:
+    """`key_from_text` for a parameter's UTF-8 bytes. Raises `UnreadableKey`."""
+    if key is BIGINT and len(data) <= _SURE_DIGITS and data.isdigit():
+        return int(data)
+    if key.family == "string":
+        return _string_key(data, key)
+    try:
+        return key_from_text(data.decode(), key)
+    except UnicodeDecodeError:
+        raise UnreadableKey("it is not valid UTF-8") from None
 
 
 def key_from_number(text: str, key: KeyType) -> Key:

@@ -13,6 +13,7 @@ from proxy.sharding.keys import (
     key_from_binary,
     key_from_number,
     key_from_text,
+    key_from_text_bytes,
     parameter_type,
 )
 from proxy.sql.statement import Literal, TableRef
@@ -65,19 +66,12 @@ class HashShardMap:
             sent_as = key if oid == key.oid and cast is None else parameter_type(oid, cast, key)
             if binary:
                 return self._shard(key_from_binary(value, sent_as, key))
-            return self._shard(key_from_text(_decoded(value), key))
+            return self._shard(key_from_text_bytes(value, key))
         except UnreadableKey as error:
             raise _refused(sharded, "a parameter", error) from None
 
     def _shard(self, key: Key) -> int | None:
         return None if key is None else shard_of(key, self.count)
-
-
-def _decoded(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise UnreadableKey("it is not valid UTF-8") from None
 
 
 def _refused(table: _Table, what: str, error: UnreadableKey) -> ShardRefused:

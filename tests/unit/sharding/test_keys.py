@@ -18,6 +18,7 @@ from proxy.sharding.keys import (
     key_from_binary,
     key_from_number,
     key_from_text,
+    key_from_text_bytes,
     parameter_type,
 )
 
@@ -43,6 +44,7 @@ SOME_UUID = uuid.UUID("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")
 )
 def test_integer_text(text: str, value: int) -> None:
     assert key_from_text(text, BIGINT) == value
+    assert key_from_text_bytes(text.encode(), BIGINT) == value
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,8 @@ def test_integer_text(text: str, value: int) -> None:
 def test_not_an_integer(text: str) -> None:
     with pytest.raises(UnreadableKey, match="not a whole number"):
         key_from_text(text, BIGINT)
+    with pytest.raises(UnreadableKey, match="not a whole number"):
+        key_from_text_bytes(text.encode(), BIGINT)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,7 @@ def test_not_an_integer(text: str) -> None:
 )
 def test_no_row_is_out_of_range(text: str, key: KeyType, value: int | None) -> None:
     assert key_from_text(text, key) == value
+    assert key_from_text_bytes(text.encode(), key) == value
 
 
 @pytest.mark.parametrize(
@@ -167,6 +172,9 @@ def test_binary_of_the_wrong_length(data: bytes, sent_as: KeyType) -> None:
 def test_text_must_be_utf8() -> None:
     with pytest.raises(UnreadableKey, match="UTF-8"):
         key_from_binary(b"\xe9", TEXT, TEXT)
+    for key in (TEXT, UUID, BIGINT):
+        with pytest.raises(UnreadableKey, match="UTF-8"):
+            key_from_text_bytes(b"\xe9", key)
 
 
 @pytest.mark.parametrize(
