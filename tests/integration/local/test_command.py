@@ -1,6 +1,5 @@
 """`penstock local`, as a user types it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -68,11 +67,11 @@ def test_impossible_numbers_are_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")), reason="no system PostgreSQL"
 )
-@pytest.mark.skipif(
-    not (shutil.which("redis-server") or shutil.which("valkey-server")), reason="no system Redis"
-)
 def test_system_servers(data_dir: Path) -> None:
     penstock_local("reset", "--data", data_dir, "--yes")
-    result = penstock_local("up", "--data", data_dir, "--system", "--shards", "0")
-    assert result.exit_code == 0, result.output
+    sizes = ("--replicas", "1", "--shards", "1", "--no-redis")
+    up = penstock_local("up", "--data", data_dir, "--system", *sizes)
+    assert up.exit_code == 0, up.output
+    assert "psql: /usr/lib/postgresql/" in up.output
+    assert "streaming" in up.output
     assert penstock_local("reset", "--data", data_dir, "--yes").exit_code == 0
