@@ -18,6 +18,8 @@ from fnmatch import fnmatchcase
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from proxy.cache.commands import STORE_SCRIPT
@@ -103,7 +105,12 @@ class CacheManager:
     def from_url(cls, url: str, prefix: str, database: str, timeout: float = 5.0) -> Self:
         """A manager with connections of its own, made when first needed. `timeout`: seconds per
         command. Raises ValueError for an unusable URL."""
-        redis = Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        redis = Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
+        )
         return cls(redis, prefix, database)
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ class Link(Protocol):
 
 class EpochMover:
     """See the module's docstring. `databases`: those known at the start; others are enrolled when
-    first named. `clock`: the event loop's `time`."""
+    first named. `clock`: time.monotonic."""
 
     def __init__(
         self,

@@ -73,7 +73,8 @@ class Lookup(NamedTuple):
     """Why there was no hit, in words; "hit" for one."""
     fresh_after: float
     """With a ticket: a replica may serve the fill only if it has replayed all writes acknowledged
-    before this moment (seconds of the event loop's clock)."""
+    before this moment (seconds of time.monotonic(); the loop's own clock stands still within a
+    turn)."""
 
 
 _AWAY = Lookup(None, None, AWAY, 0.0)
@@ -84,8 +85,8 @@ class ResultCache:
     """See the module's docstring. All methods are synchronous, none raises for a Redis that fails;
     each callback is called exactly once, at once or later from the event loop.
 
-    `databases`: those known at the start; others are enrolled when first named. `clock`: the event
-    loop's `time`."""
+    `databases`: those known at the start; others are enrolled when first named. `clock`:
+    time.monotonic."""
 
     def __init__(
         self, link: Link, prefix: str, databases: Iterable[str], clock: Callable[[], float]

@@ -1,0 +1,62 @@
+"""Redis servers that a test may break, and caches on them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.integration.cache.caches import Cache, open_cache
+from tests.integration.cache.servers import OwnRedis
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the proxy runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., OwnRedis]]:
+    """Starts servers with further command line options."""
+    servers: list[OwnRedis] = []
+
+    def start(*options: str) -> OwnRedis:
+        directory = tmp_path / f"redis{len(servers)}"
+        directory.mkdir()
+        server = OwnRedis(directory, *options)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def own_redis(start_redis: Callable[..., OwnRedis]) -> OwnRedis:
+    """A server with its defaults."""
+    return start_redis()
+
+
+@pytest.fixture
+async def start_caches() -> AsyncIterator[Callable[[str], Cache]]:
+    """Starts caches; they are closed after the test."""
+    async with AsyncExitStack() as cleanup:
+
+        def start(url: str) -> Cache:
+            cache = open_cache(url)
+            cleanup.push_async_callback(cache.service.close)
+            return cache
+
+        yield start
+
+
+@pytest.fixture
+async def cache(own_redis: OwnRedis, start_caches: Callable[[str], Cache]) -> Cache:
+    """A cache that is up, on `own_redis`."""
+    cache = start_caches(own_redis.url)
+    await cache.up()
+    return cache
