@@ -92,7 +92,6 @@ FROM pg_settings s WHERE s.name = 'default_transaction_isolation'
 _FINGERPRINTED = (
     ("pg_class", "oid", "relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't'"),
     ("pg_proc", "oid", "true"),
-    ("pg_aggregate", "aggfnoid::oid", "true"),
     ("pg_rewrite", "oid", "true"),
     ("pg_trigger", "oid", "NOT tgisinternal"),
     ("pg_constraint", "oid", "contype = 'f'"),

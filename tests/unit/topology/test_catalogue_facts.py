@@ -63,14 +63,15 @@ def test_one_name_in_two_schemas_has_what_either_has() -> None:
     assert catalogue.row_security == catalogue.triggers == frozenset("t")
 
 
-def test_a_view_reads_what_its_text_and_what_the_server_say() -> None:
-    views = [relation(1, "v", "v", definition="one"), relation(2, "v", "v", definition="two")]
+@pytest.mark.parametrize("texts", [("plain", "hard"), ("hard", "plain")])
+def test_a_view_reads_what_its_text_and_what_the_server_say(texts: tuple[str, str]) -> None:
+    views = [relation(oid, "v", "v", definition=text) for oid, text in enumerate(texts, 1)]
     reads = [
         {"view": 1, "is_function": False, "name": "b"},
         {"view": 2, "is_function": True, "name": "f"},
         {"view": 77, "is_function": False, "name": "not_a_views"},
     ]
-    found = assemble(rows(views, view_reads=reads), {"one": PLAIN, "two": HARD}).views
+    found = assemble(rows(views, view_reads=reads), {"plain": PLAIN, "hard": HARD}).views
     assert found == {"v": View(frozenset("ab"), frozenset({"now", "f"}), cacheable=False)}
 
 
