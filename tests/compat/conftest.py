@@ -9,9 +9,7 @@ from tests.databases import Database
 
 
 @pytest.fixture(scope="module")
-def target(
-    module_database: Database, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Target]:
+def target(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Penstock at its defaults: transaction pooling, reads on standbys."""
     with new_target(module_database, tmp_path_factory.mktemp("target")) as target:
         yield target

@@ -148,7 +148,9 @@ def test_copy_out_and_in(target: Target, tmp_path: Path) -> None:
 
 def test_copy_with_a_bad_row_fails_and_leaves_the_session_usable(target: Target) -> None:
     script = "CREATE TABLE strict (n integer);\nCOPY strict FROM stdin;\n1\ntwo\n3\n\\.\n"
-    output, errors = psql(target, script + "SELECT count(*) FROM strict;\nDROP TABLE strict;", "-At")
+    output, errors = psql(
+        target, script + "SELECT count(*) FROM strict;\nDROP TABLE strict;", "-At"
+    )
     assert lines(output) == ["CREATE TABLE", "0", "DROP TABLE"]
     assert 'invalid input syntax for type integer: "two"' in errors
     assert 'CONTEXT:  COPY strict, line 2, column n: "two"' in errors
@@ -161,9 +163,7 @@ def test_errors_go_on_or_stop(target: Target) -> None:
     assert "division by zero" in errors
     assert 'relation "missing" does not exist' in errors
     assert "^" in errors  # the position was passed on
-    stopped = target.run(
-        target.database.stack.psql, "-At", "-v", "ON_ERROR_STOP=1", stdin=script
-    )
+    stopped = target.run(target.database.stack.psql, "-At", "-v", "ON_ERROR_STOP=1", stdin=script)
     assert stopped.returncode == 3
     assert lines(stopped.stdout) == ["1"]
 
@@ -336,16 +336,16 @@ def test_timing_conninfo_and_single_transaction(target: Target) -> None:
     assert "Time: " in output
     assert target.user in output
     script = "CREATE TABLE once (n int);\nINSERT INTO once VALUES (1);\nSELECT 1/0;\n"
-    done = target.run(
-        target.database.stack.psql, "-1", "-q", "-v", "ON_ERROR_STOP=1", stdin=script
-    )
+    done = target.run(target.database.stack.psql, "-1", "-q", "-v", "ON_ERROR_STOP=1", stdin=script)
     assert done.returncode == 3
     assert psql(target, "SELECT to_regclass('once') IS NULL;", "-At")[0].strip() == "t"
     target.settle()
 
 
 def test_listen_and_notify_in_one_session(target: Target) -> None:
-    output, _ = psql(target, "LISTEN news;\nNOTIFY news, 'hello';\nSELECT 1;\nUNLISTEN *;\n", "-Atq")
+    output, _ = psql(
+        target, "LISTEN news;\nNOTIFY news, 'hello';\nSELECT 1;\nUNLISTEN *;\n", "-Atq"
+    )
     assert 'Asynchronous notification "news" with payload "hello" received' in output
 
 
