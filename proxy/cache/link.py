@@ -140,7 +140,8 @@ class RedisLink:
                 async with asyncio.timeout(2 * self._timeout):
                     connection = await self._connect(lost)
                     await self._set_up(connection, listener, lost)
-            except (OSError, TimeoutError, CacheError, hiredis.ReplyError) as error:
+            except Exception as error:
+                # Whatever it is: writes may be held until this attempt has ended.
                 self._gone_away(listener, error)
                 await asyncio.sleep(self._interval)
                 continue
@@ -248,6 +249,8 @@ async def _incarnation(connection: Connection) -> str | None:
         replication = await connection.call(b"INFO", b"replication")
     except hiredis.ReplyError:  # an ACL may forbid INFO
         return None
+    if not (isinstance(server, bytes) and isinstance(replication, bytes)):
+        raise CacheError(f"this is no Redis: it answers INFO by {server!r:.40}")
     if re.search(rb"^role:(?!master)", replication, re.M):
         raise CacheError("this Redis is a replica; [cache] redis must name the primary")
     run = re.search(rb"^run_id:(\w+)", server, re.M)

@@ -249,7 +249,9 @@ async def test_closing_answers_everybody(cache: Cache, own_redis: OwnRedis) -> N
     assert (await cache.lookup()).reason == "redis is away"
 
 
-@pytest.mark.parametrize("garbage", [b"+OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"*1\r\n*1\r\n\x00"])
+@pytest.mark.parametrize(
+    "garbage", [b"+OK\r\n", b":1\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"*1\r\n*1\r\n\x00"]
+)
 async def test_a_server_that_is_no_redis(
     start_caches: Callable[[str], Cache], garbage: bytes
 ) -> None:
