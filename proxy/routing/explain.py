@@ -47,7 +47,7 @@ def describe(plan: Plan, outcome: Outcome, extras: Rows = ()) -> Rows:
     rows += _route(outcome)
     rows += _cache(plan)
     if plan.shard is not None:
-        rows += _shard(plan.shard)
+        rows += _shard(plan.shard, outcome)
     rows += _hints(plan.analysis.hints, plan.node_hint)
     rows += _session(plan)
     return (*rows, *extras)
@@ -93,7 +93,7 @@ def _by_rule(cache: CachePlan) -> str:
     return f"rule {cache.rule!r}, TTL {cache.ttl_seconds:g} s, at most {cache.max_bytes} bytes"
 
 
-def _shard(shard: ShardPlan) -> Iterable[tuple[str, str]]:
+def _shard(shard: ShardPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
     for key in shard.keys:
         values = (
             (f"{value.text!r}" if value.text is not None else "NULL")
@@ -102,8 +102,12 @@ def _shard(shard: ShardPlan) -> Iterable[tuple[str, str]]:
             for value in key.values
         )
         yield "shard key", f"{key.table}.{key.column} = {' or '.join(values)}"
-    decided = "decided by the parameters" if shard.shard is None else str(shard.shard)
-    yield "shard", decided
+    if shard.shard is not None:
+        yield "shard", str(shard.shard)
+    elif isinstance(outcome, Route) and outcome.node is not None:
+        yield "shard", f"{outcome.node.shard}, by these values"
+    else:
+        yield "shard", "decided by the parameters"
 
 
 def _hints(hints: Hints, node_hint: str | None) -> Iterable[tuple[str, str]]:

@@ -73,7 +73,8 @@ class Plan:
     reason: str
     """Why `access`, in words for a person."""
     writes: frozenset[str] = frozenset()
-    """Epoch names to move around it, cascades and partitions included; empty for a read."""
+    """Epoch names to move around it, cascades and partitions included; empty for a read, and for a
+    write of what nothing caches: whether it writes at all is what `access` says."""
     reads: frozenset[str] = frozenset()
     """Epoch names of the base tables read, views and partitions resolved; "*" where unknown."""
     touches_tables: bool = False

@@ -90,6 +90,12 @@ def test_a_sharded_statement() -> None:
     assert _rows("SELECT * FROM accounts WHERE id = 1")["shard"] == "2"
 
 
+def test_the_shard_of_one_execution() -> None:
+    shard = Node("shard1", Role.SHARD, Address("127.0.0.1", 5441, "shop"), shard=1)
+    route = Route(Target.SHARD, shard, "the shard of the key")
+    assert _rows("SELECT * FROM accounts WHERE id = $1", route)["shard"] == "1, by these values"
+
+
 def test_refusals() -> None:
     rows = _rows("DELETE FROM accounts")
     assert rows["route"].startswith("refused (0A000): the statement is not limited to one id")
