@@ -4,11 +4,11 @@ A backend knows what state its server side is in (settings, prepared statements,
 status), so that the next owner can be given exactly its own.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
+from proxy.net.channel import Channel
 from proxy.pool.settings_state import DEFAULTS, SettingsState
 from proxy.topology.node import Node
 from proxy.wire import errors
@@ -34,7 +34,7 @@ class Owner(Protocol):
     def backend_congested(self, congested: bool) -> None: ...
 
 
-class Backend(asyncio.Protocol):
+class Backend:
     """A server connection. The pool makes it, lends it, and hears of its end."""
 
     __slots__ = (
@@ -70,7 +70,7 @@ class Backend(asyncio.Protocol):
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._buffer = b""
-        self.transport: asyncio.Transport | None = None
+        self.transport: Channel | None = None
         self.owner: Owner | None = None
         self.closed = False
         self.in_use = False
@@ -86,11 +86,11 @@ class Backend(asyncio.Protocol):
         self.pending_cancels = 0
         """Cancel requests on their way: until they have arrived nobody else may get this."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+    def connection_made(self, transport: Channel) -> None:
+        self.transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER)
         assert self._login is not None
-        self.transport.write(self._login.start())
+        transport.write(self._login.start())
 
     def data_received(self, data: bytes) -> None:
         owner = self.owner

@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from proxy.config.settings import PoolSettings
+from proxy.net.listener import connect
 from proxy.pool.backend import Backend
 from proxy.tasks import spawn
 from proxy.topology.node import Node
@@ -154,20 +155,15 @@ class Pool:
             self.login.password,
             {"database": address.database, "application_name": "penstock"},
         )
-        backend: Backend | None = None
+        backend = Backend(self.node, login, on_ready, on_lost)
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                _, backend = await asyncio.get_running_loop().create_connection(
-                    lambda: Backend(self.node, login, on_ready, on_lost),
-                    address.host,
-                    address.port,
-                )
+                await connect(address.host, address.port, backend)
                 await ready
         except (OSError, TimeoutError) as error:
             self._connecting -= 1
-            if backend is not None:
-                ready.cancel()
-                backend.close()
+            ready.cancel()
+            backend.close()
             self._connect_failed(
                 PgError(
                     errors.CONNECTION_FAILURE,

@@ -13,6 +13,7 @@ from proxy.admin.metrics import Observed, PoolRow
 from proxy.cache.service import CacheService, start_cache
 from proxy.config.settings import AuthSettings, Settings
 from proxy.config.types import HostPort
+from proxy.net.listener import Listener, listen
 from proxy.server.databases import Database, make_database
 from proxy.session.login import LoginProtocol, Reception
 from proxy.session.registry import Registry
@@ -41,7 +42,7 @@ class Process:
         self.address: HostPort | None = None
         self.http_address: HostPort | None = None
         self.cache: CacheService | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._http: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._stopping = False
@@ -84,18 +85,14 @@ class Process:
             max_clients=settings.max_client_connections,
             login_timeout=settings.login_timeout,
         )
-        loop = asyncio.get_running_loop()
         host, port = settings.listen
         try:
-            self._server = await loop.create_server(
-                lambda: LoginProtocol(reception), host, port, backlog=1024
-            )
+            self._listener = listen(host, port, lambda: LoginProtocol(reception))
         except OSError as error:
             raise ListenError(
                 f"can't listen on {settings.listen} (server.listen): {error.strerror or error}"
             ) from error
-        bound = self._server.sockets[0].getsockname()
-        self.address = HostPort(bound[0], bound[1])
+        self.address = HostPort(*self._listener.address)
         if settings.http_listen is not None:
             runner = await start_http(settings.http_listen, self._observed())
             self._http = runner
@@ -127,11 +124,11 @@ class Process:
     async def stop(self) -> None:
         """Take no more clients, let what runs finish within server.shutdown_timeout, and close."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         deadline = time.monotonic() + self.settings.server.shutdown_timeout
-        while self._busy() and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - rare, and sessions have no end to await
+        while self._busy() and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.02)
         for session in self.registry:
             session.fatal(
                 PgError(errors.ADMIN_SHUTDOWN, "terminating connection: Penstock is shutting down")

@@ -23,6 +23,7 @@ _uint32_at = struct.Struct(">I").unpack_from
 
 _PARSE, _BIND, _DESCRIBE, _EXECUTE, _CLOSE = b"PBDEC"
 _COPY_DATA, _COPY_DONE, _COPY_FAIL = b"dcf"
+_KINDS = b"PBDECSHQFXdcf"
 _STATEMENT = ord("S")
 _ZERO_ROWS = b"\0\0\0\0"
 
@@ -116,6 +117,8 @@ class Intake:
                     f"{self._max_message} (server.max_message_size)"
                 )
             if end > size:
+                if kind not in _KINDS:
+                    raise _unknown(kind)
                 self._keep_rest(start, position, length + 1)
                 return None
             if kind in (QUERY, FUNCTION_CALL, TERMINATE):
@@ -221,7 +224,7 @@ class Intake:
             return self._parse(batch, start, position, end)
         if kind in (_DESCRIBE, _CLOSE):
             return self._describe_or_close(batch, kind, start, position, end)
-        raise ProtocolViolation(f"message of unknown type {chr(kind)!r} ({kind})")
+        raise _unknown(kind)
 
     def _parse(self, batch: Batch, start: int, position: int, end: int) -> int:
         self._shape.append(_PARSE)
@@ -320,6 +323,10 @@ class Intake:
         return found
 
 
+def _unknown(kind: int) -> ProtocolViolation:
+    return ProtocolViolation(f"message of unknown type {chr(kind)!r} ({kind})")
+
+
 def _describe(name: bytes) -> bytes:
     return b"D" + (len(name) + 6).to_bytes(4) + b"S" + name + b"\0"
 
@@ -327,13 +334,23 @@ def _describe(name: bytes) -> bytes:
 class CopyIntake:
     """A client's bytes while the server waits for COPY data: passed on, with their end noticed."""
 
-    __slots__ = ("_head", "_remaining", "ended")
+    __slots__ = ("_draining", "_head", "_remaining", "ended")
 
     def __init__(self) -> None:
         self._head = b""
         self._remaining = 0
+        self._draining = False
         self.ended = False
-        """CopyDone or CopyFail has been passed on."""
+        """CopyDone or CopyFail has been passed on, or what was left of a message."""
+
+    def drain(self) -> bool:
+        """Pass on no more than the rest of the message at hand; false if there is none."""
+        self._draining = self._remaining > 0
+        return self._draining
+
+    def rest(self) -> bytes:
+        """What has been taken and not passed on."""
+        return self._head
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """(bytes for the server, bytes that came after CopyDone or CopyFail).
@@ -342,6 +359,10 @@ class CopyIntake:
         """
         data = self._head + data
         position = self._remaining
+        if self._draining:
+            self._remaining -= min(position, len(data))
+            self.ended = not self._remaining
+            return data[:position], data[position:]
         while position + 5 <= len(data):
             kind = data[position]
             length: int = _uint32_at(data, position + 1)[0]

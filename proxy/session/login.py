@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import structlog
 
+from proxy.net.channel import Channel
 from proxy.pool.settings_state import SettingsState, intern_settings
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
@@ -29,7 +30,7 @@ class Console(Protocol):
 
     def admit(self, user: str) -> PgError | None: ...
 
-    def take_over(self, transport: asyncio.Transport, user: str, unread: bytes) -> None: ...
+    def take_over(self, transport: Channel, user: str, unread: bytes) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,12 @@ class Reception:
     login_timeout: float
 
 
-class LoginProtocol(asyncio.Protocol):
+class LoginProtocol:
     """The protocol of a connection until it is a `Session`."""
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
-        self._transport: asyncio.Transport | None = None
+        self._transport: Channel | None = None
         self._buffer = b""
         self._startup: startup.StartupMessage | None = None
         self._login: ClientLogin | None = None
@@ -59,8 +60,8 @@ class LoginProtocol(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._over = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+    def connection_made(self, transport: Channel) -> None:
+        self._transport = transport
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._reception.login_timeout, self._too_slow)
 
@@ -206,7 +207,7 @@ class LoginProtocol(asyncio.Protocol):
         )
         session.start(self._let_go(), self._buffer)
 
-    def _let_go(self) -> asyncio.Transport:
+    def _let_go(self) -> Channel:
         """The transport, which is somebody else's from now on."""
         assert self._transport is not None
         self._end()
@@ -246,6 +247,12 @@ class LoginProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+
+    def pause_writing(self) -> None:
+        pass  # a login is a few short messages
+
+    def resume_writing(self) -> None:
+        pass
 
     def _end(self) -> None:
         self._over = True

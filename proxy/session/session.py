@@ -4,16 +4,16 @@ The order for each batch: plan it, refuse or answer it where that needs no serve
 and hand the rest to `upstream`. States are in `states`, decisions in `routing`.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 
+from proxy.net.channel import Channel
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
 from proxy.session import caching
 from proxy.session.answers import answer, failure
-from proxy.session.batch import FLUSH, OVERFLOW, SYNC, TERMINATE, Batch
+from proxy.session.batch import FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine
 from proxy.session.context import DatabaseContext
@@ -28,7 +28,7 @@ READ_AHEAD = 256 * 1024
 """Bytes of batches to come at which a client is no longer read from."""
 
 
-class Session(asyncio.Protocol):
+class Session:
     """See the module's docstring."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Session(asyncio.Protocol):
         self.connected_at = time.time()
         self.upstream = Upstream(self, context, client)
         self._on_closed = on_closed
-        self._transport: asyncio.Transport | None = None
+        self._transport: Channel | None = None
         self._intake = Intake(context.prepared, context.max_message_size)
         self._copy: CopyIntake | None = None
         self._batch: Batch | None = None
@@ -52,11 +52,12 @@ class Session(asyncio.Protocol):
         self.congested = False
         """The client doesn't read as fast as it is written to."""
         self._reading_paused = False
+        self._running = False
 
-    def start(self, transport: asyncio.Transport, unread: bytes) -> None:
+    def start(self, transport: Channel, unread: bytes) -> None:
         """Take over the transport after login, with the bytes that came behind it."""
         self._transport = transport
-        transport.set_write_buffer_limits(high=HIGH_WATER)
+        transport.set_write_buffer_limits(HIGH_WATER)
         transport.set_protocol(self)
         if unread:
             self.data_received(unread)
@@ -69,26 +70,34 @@ class Session(asyncio.Protocol):
             self._copy_received(data)
             return
         self._intake.append(data)
-        if self.state is State.IDLE or self.upstream.unsynced:
-            self.run()
-        elif self._intake.unread > READ_AHEAD and not self._reading_paused:
-            self.pause_reading(True)
+        self.run()
 
     def run(self) -> None:
-        """Start batches until one has to wait or none is there."""
-        upstream = self.upstream
+        """Start batches until one has to wait or none is there; read on if the latter."""
+        if self._running:
+            return  # a batch was answered at once: the loop below takes the next
+        upstream, wanting = self.upstream, False
+        self._running = True
         try:
             while not self.congested and (
                 self.state is State.IDLE or (upstream.unsynced and self.state is State.ACTIVE)
             ):
                 batch = self._intake.next()
                 if batch is None:
+                    wanting = True  # also for the rest of a message, however long it is
                     break
                 self._start(batch)
         except ProtocolViolation as violation:
             self.fatal(PgError(errors.PROTOCOL_VIOLATION, str(violation)))
             return
-        if self._reading_paused and self._intake.unread <= READ_AHEAD and not upstream.congested:
+        finally:
+            self._running = False
+        if wanting:
+            if self._reading_paused and not upstream.congested:
+                self.pause_reading(False)
+        elif self._intake.unread > READ_AHEAD:
+            self.pause_reading(True)
+        elif self._reading_paused and not upstream.congested:
             self.pause_reading(False)
 
     def _start(self, batch: Batch) -> None:
@@ -96,6 +105,7 @@ class Session(asyncio.Protocol):
             self.close()
             return
         if self._skipping:
+            self._forget_parsed(batch)
             if batch.end == SYNC:
                 self._skipping = False
                 self.write(messages.ready_for_query(self.client.transaction.status))
@@ -220,9 +230,16 @@ class Session(asyncio.Protocol):
         self.idle()
 
     def _fail(self, batch: Batch, error: PgError) -> None:
+        self._forget_parsed(batch)
         self._skipping = batch.end in (FLUSH, OVERFLOW)
         self.context.counters.errors[error.sqlstate[:2]] += 1
         self.write(failure(batch, error, self.client.transaction.status))
+
+    def _forget_parsed(self, batch: Batch) -> None:
+        """No server will see the batch, so its names are free again."""
+        for reference in batch.references or ():
+            if reference.action == PARSES:
+                self._intake.forget(reference.client_name)
 
     # The cache
 
@@ -240,7 +257,7 @@ class Session(asyncio.Protocol):
         batch = self._batch
         if self.state is not State.WAITING or batch is None:
             return
-        if hit is None:
+        if hit is None or self.client.transaction.failed:
             self._go_upstream(fill)
             return
         self.count(Target.CACHE, "")
@@ -294,8 +311,7 @@ class Session(asyncio.Protocol):
 
     def relieve(self) -> None:
         """The server takes bytes again."""
-        if self._intake.unread <= READ_AHEAD:
-            self.pause_reading(False)
+        self.run()
 
     # COPY from the client
 
@@ -306,6 +322,20 @@ class Session(asyncio.Protocol):
         unread = self._intake.take_unread()
         if unread:
             self._copy_received(unread)
+        if self.state is State.COPY_IN and not self.upstream.congested:
+            self.pause_reading(False)
+
+    def copy_is_over(self) -> bool:
+        """The server has ended COPY. False if the client is in the middle of a message of it:
+        the rest goes to the server too, then `upstream.copy_drained` is called."""
+        copy = self._copy
+        if copy is None:
+            return True
+        if copy.drain():
+            return False
+        self._copy = None
+        self._intake.append(copy.rest())
+        return True
 
     def _copy_received(self, data: bytes) -> None:
         copy = self._copy
@@ -321,6 +351,7 @@ class Session(asyncio.Protocol):
             self._copy = None
             if self.state is State.COPY_IN:
                 self.state = State.ACTIVE
+            self.upstream.copy_ended()
             if rest:
                 self.data_received(rest)
 
@@ -333,8 +364,7 @@ class Session(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.congested = False
         self.upstream.pause_reading(False)
-        if self.state is State.IDLE:
-            self.run()
+        self.run()
 
     def fatal(self, error: PgError) -> None:
         """Tell the client why, and close."""

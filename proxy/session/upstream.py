@@ -57,6 +57,13 @@ class Upstream:
         """The client flushed where Penstock synced: this ReadyForQuery is not for the client."""
         self._abandoned = False
         self._copying = False
+        """The server waits for COPY data, and its end has not been sent."""
+        self._draining = False
+        """The server has ended COPY, the client is in the middle of a message of it."""
+        self._queued = False
+        """In the pool's queue."""
+        self._reading_back = False
+        """The client has its answer, the session's settings are being read."""
         self._keeps_backend = context.pool_settings.mode == "session"
         self.route: Route | None = None
         self.backend: Backend | None = None
@@ -97,7 +104,13 @@ class Upstream:
 
     def _dispatch(self) -> None:
         """Pick a node and borrow a backend there, or go on with the one that is linked."""
+        transaction = self._client.transaction
+        if transaction.failed:  # its connection was lost while the cache was asked
+            error, transaction.lost = transaction.lost or ABORTED, None
+            self._session.refuse(error)
+            return
         if self.backend is not None and (self.unsynced or not self._context.sharded):
+            self._check_fill(self.backend.node)
             self._send()
             return
         context, facts, plan = self._context, self._client.facts, self._plan
@@ -126,9 +139,16 @@ class Upstream:
         self.route = route
         self._pool = pool = context.pool_of(route.node, self._client.user)
         self._session.state = State.WAITING
+        self._queued = True
         backend = pool.acquire(self)
         if backend is not None:
             self.backend_lent(backend)
+
+    def _check_fill(self, node: Node) -> None:
+        """A transaction on a replica may read what is older than a fill has to be."""
+        if self._fill is not None and node.role is Role.REPLICA:
+            if node.fresh_until < self._fill.fresh_after:
+                self._fill = None
 
     def _shard(self) -> int | None:
         assert self._batch is not None
@@ -136,6 +156,7 @@ class Upstream:
 
     def backend_lent(self, backend: Backend) -> None:
         """The pool's answer: bring the backend into the client's state, then send."""
+        self._queued = False
         self.backend = backend
         backend.owner = self
         self._client.facts.linked = backend.node
@@ -152,6 +173,7 @@ class Upstream:
 
     def backend_refused(self, error: PgError) -> None:
         """The pool's answer: there is no backend to be had."""
+        self._queued = False
         self._pool = None
         if self._may_retry() and error.sqlstate != errors.QUERY_CANCELED:
             self._try_elsewhere("no connection to a replica")
@@ -199,9 +221,10 @@ class Upstream:
         assert backend is not None
         assert batch is not None
         assert backend.transport is not None
-        if is_ready(batch, backend.prepared, backend.unnamed):
+        whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
+        if whole and is_ready(batch, backend.prepared, backend.unnamed):
             payload, acks = batch.payload, None
-        else:
+        else:  # the parts of a batch share one list of acks, so that each must have its own
             payload, acks = render(batch, backend.prepared, backend.unnamed, PREPARED_CAPACITY)
         if batch.end == QUERY:
             backend.unnamed = None
@@ -228,6 +251,8 @@ class Upstream:
         self._plans.append(plan)
         self._session.state = State.ACTIVE
         backend.transport.write(payload)
+        if self.unsynced:
+            self._session.run()
 
     def _syncs_early(self, batch: Batch) -> bool:
         """Parse, Describe and Close alone can be synced at once, which frees the backend."""
@@ -273,27 +298,36 @@ class Upstream:
             self._session.write(passed)
         if relay.copy_in:
             relay.copy_in = False
-            self._copying = True
-            if self._abandoned:
-                self._fail_copy()
-            else:
-                self._session.begin_copy()
+            self._begin_copy()
 
     def _note_statuses(self) -> None:
         """ParameterStatus that passed through to the client."""
         bodies, self._relay.statuses = self._relay.statuses, []
         for body in bodies:
             self._client.note_status(body)
+        self._note_parameters(bodies)
 
     def _pass_statuses(self, bodies: list[bytes]) -> None:
         """ParameterStatus that Penstock's own exchange drew: news for the client if it differs."""
         for body in bodies:
             if self._client.note_status(body):
                 self._session.write(messages.message(b"S", body))
+        self._note_parameters(bodies)
+
+    def _note_parameters(self, bodies: list[bytes]) -> None:
+        """The backend has them whoever owns it."""
+        if self.backend is not None:
+            for body in bodies:
+                name, _, value = body[:-1].partition(b"\0")
+                self.backend.parameters[name] = value
 
     def _finished(self, passed: bytes) -> None:
         """ReadyForQuery has come: settle, then let the client have the end of its answer."""
         relay, transaction = self._relay, self._client.transaction
+        if self._copying and not self._session.copy_is_over():
+            self._copying, self._draining = False, True
+            self._session.write(passed)
+            return
         self.unsynced = self._copying = False
         if relay.retry:
             self._try_elsewhere("a standby refused a write")
@@ -328,6 +362,8 @@ class Upstream:
         for ack in relay.failed_acks:
             if ack.prepared is not None:
                 backend.prepared.pop(ack.prepared.name, None)
+            if ack.evicts is not None:
+                backend.prepared[ack.evicts] = None
             if ack.client_name is not None:
                 self._session.forget_statement(ack.client_name)
         backend.unnamed = None
@@ -392,11 +428,14 @@ class Upstream:
         if transaction.effects:
             client.transaction = Transaction()
         if self.backend is None:
+            if transaction.changed_settings and self._lost_by_settling:
+                self._session.fatal(_SETTINGS_UNKNOWN)
             self._session.idle()
             return
         if transaction.changed_settings:
             sql = settings_sync.question(transaction, client.settings)
             if sql is not None and not self._abandoned:
+                self._reading_back = True
                 self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
                 return
             if sql is not None:
@@ -410,6 +449,7 @@ class Upstream:
     def _settings_read(self, transaction: Transaction, exchange: Exchange) -> None:
         client, backend = self._client, self.backend
         assert backend is not None
+        self._reading_back = False
         if exchange.error is not None:
             self._session.fatal(exchange.error)
             return

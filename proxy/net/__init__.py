@@ -1,0 +1,1 @@
+"""Sockets of the data path: channels that read and write at once, and listeners."""

@@ -1,0 +1,243 @@
+"""A socket of the data path: a transport with less between it and the kernel.
+
+All channels of a process are in one epoll set that the event loop watches as a single descriptor.
+A ready channel is read once and its protocol called; a write goes to the socket at once, and only
+what the socket doesn't take is kept. Per query that is two receives and two sends, no handle, no
+task and no callback object. Protocols can't tell a channel from a transport of the event loop.
+"""
+
+import asyncio
+import select
+import socket
+from collections import deque
+from typing import Any, Protocol
+
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLOUT
+_GONE = select.EPOLLHUP | select.EPOLLERR
+
+_SMALL_READ = 8 * 1024
+_LARGE_READ = 64 * 1024
+"""Bytes; larger blocks would be mapped anew by malloc for each read."""
+_EVENTS = 128
+
+
+class ChannelProtocol(Protocol):
+    """What a channel calls; as asyncio.Protocol."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+class Poller:
+    """The epoll set of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._epoll = select.epoll()
+        self._channels: dict[int, Channel] = {}
+        loop.add_reader(self._epoll.fileno(), self._poll)
+
+    def add(self, descriptor: int, channel: "Channel") -> None:
+        """Watch a channel for reading."""
+        self._channels[descriptor] = channel
+        self._epoll.register(descriptor, _READ)
+
+    def watch(self, descriptor: int, read: bool, write: bool) -> None:
+        """Change what a channel is watched for."""
+        self._epoll.modify(descriptor, (_READ if read else 0) | (_WRITE if write else 0))
+
+    def remove(self, descriptor: int) -> None:
+        """Forget a channel; before its socket is closed."""
+        if self._channels.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def _poll(self) -> None:
+        channels = self._channels
+        for descriptor, events in self._epoll.poll(0, _EVENTS):
+            channel = channels.get(descriptor)
+            if channel is None:
+                continue  # closed by what an earlier event did
+            if events & _WRITE:
+                channel.writable()
+            if events & (_READ | _GONE):
+                channel.readable()
+
+    def close(self) -> None:
+        """Stop watching; channels that are left get no more events."""
+        self.loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+
+_pollers: dict[asyncio.AbstractEventLoop, Poller] = {}
+
+
+def poller() -> Poller:
+    """The running event loop's poller."""
+    loop = asyncio.get_running_loop()
+    found = _pollers.get(loop)
+    if found is None:
+        for closed in [one for one in _pollers if one.is_closed()]:
+            del _pollers[closed]
+        found = _pollers[loop] = Poller(loop)
+    return found
+
+
+class Channel:
+    """A connected, non-blocking socket; see the module's docstring."""
+
+    def __init__(self, sock: socket.socket, protocol: ChannelProtocol, polled: Poller) -> None:
+        self._socket = sock
+        self._descriptor = sock.fileno()
+        self._protocol = protocol
+        self._poller = polled
+        self._out: deque[memoryview] = deque()
+        self._out_size = 0
+        self._high = 64 * 1024
+        self._congested = False
+        self._reading = True
+        self._closing = False
+        self._closed = False
+        self._read_size = _SMALL_READ
+        polled.add(self._descriptor, self)
+
+    def set_protocol(self, protocol: ChannelProtocol) -> None:
+        """Events go to `protocol` from now on."""
+        self._protocol = protocol
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """Bytes kept at which the protocol is told to pause; it resumes when all has gone."""
+        self._high = high
+
+    def get_extra_info(self, name: str) -> Any:
+        """ "peername" or "socket", as for transports."""
+        if name == "socket":
+            return self._socket
+        try:
+            return self._socket.getpeername() if name == "peername" else None
+        except OSError:
+            return None
+
+    def is_closing(self) -> bool:
+        """Whether `close` or `abort` was called or the peer has gone."""
+        return self._closing
+
+    def readable(self) -> None:
+        """The poller's call: read once."""
+        if not self._reading or self._closing:
+            if self._closing or not self._out:
+                self._lose(None)
+            return
+        size = self._read_size
+        try:
+            data = self._socket.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if not data:
+            self._lose(None)
+            return
+        self._read_size = _LARGE_READ if len(data) == size else _SMALL_READ
+        self._protocol.data_received(data)
+
+    def write(self, data: bytes) -> None:
+        """Send, now as far as the socket takes it."""
+        if self._closing or not data:
+            return
+        if self._out:
+            self._keep(memoryview(data))
+            return
+        try:
+            sent = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lose_soon(error)
+            return
+        if sent < len(data):
+            self._keep(memoryview(data)[sent:])
+
+    def _keep(self, data: memoryview) -> None:
+        if not self._out:
+            self._poller.watch(self._descriptor, self._reading, True)
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size > self._high and not self._congested:
+            self._congested = True
+            self._protocol.pause_writing()
+
+    def writable(self) -> None:
+        """The poller's call: send what was kept."""
+        out = self._out
+        while out:
+            data = out[0]
+            try:
+                sent = self._socket.send(data)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._lose(error)
+                return
+            self._out_size -= sent
+            if sent < len(data):
+                out[0] = data[sent:]
+                return
+            out.popleft()
+        if self._closing:
+            self._lose(None)
+            return
+        self._poller.watch(self._descriptor, self._reading, False)
+        if self._congested:
+            self._congested = False
+            self._protocol.resume_writing()
+
+    def pause_reading(self) -> None:
+        """Deliver nothing until `resume_reading`."""
+        self._set_reading(False)
+
+    def resume_reading(self) -> None:
+        """Deliver again."""
+        self._set_reading(True)
+
+    def _set_reading(self, reading: bool) -> None:
+        if self._reading != reading and not self._closing:
+            self._reading = reading
+            self._poller.watch(self._descriptor, reading, bool(self._out))
+
+    def close(self) -> None:
+        """Close when what was written has gone."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._out:
+            self._poller.watch(self._descriptor, False, True)
+        else:
+            self._lose_soon(None)
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self._closing = True
+        self._out.clear()
+        self._lose_soon(None)
+
+    def _lose_soon(self, error: Exception | None) -> None:
+        """The protocol must not hear of its end from within a call of its own."""
+        self._closing = True
+        self._poller.remove(self._descriptor)
+        self._poller.loop.call_soon(self._lose, error)
+
+    def _lose(self, error: Exception | None) -> None:
+        if self._closed:
+            return
+        self._closed = self._closing = True
+        self._poller.remove(self._descriptor)
+        self._out.clear()
+        self._socket.close()
+        self._protocol.connection_lost(error)

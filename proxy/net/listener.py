@@ -1,0 +1,117 @@
+"""Taking and making connections."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from proxy.net.channel import Channel, ChannelProtocol, poller
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 4096
+_ACCEPTS_AT_ONCE = 64
+_PAUSE_WITHOUT_DESCRIPTORS = 0.2
+
+
+class Connecting(ChannelProtocol, Protocol):
+    """A protocol that is given its channel first."""
+
+    def connection_made(self, transport: Channel, /) -> None: ...
+
+
+class Listener:
+    """A listening socket whose connections become channels."""
+
+    def __init__(self, sock: socket.socket, factory: Callable[[], Connecting]) -> None:
+        self._socket = sock
+        self._factory = factory
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock.fileno(), self._accept)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that are listened on."""
+        host, port = self._socket.getsockname()[:2]
+        return host, port
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                connection, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._pause(error)
+                    return
+                raise
+            protocol = self._factory()
+            protocol.connection_made(open_channel(connection, protocol))
+
+    def _pause(self, error: OSError) -> None:
+        """Out of descriptors or memory: clients wait in the backlog until some are free."""
+        log.error("can't take a connection", error=error.strerror)
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.call_later(_PAUSE_WITHOUT_DESCRIPTORS, self._resume)
+
+    def _resume(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+
+def listen(host: str, port: int, factory: Callable[[], Connecting]) -> Listener:
+    """Listen on a TCP address. Raises OSError if it can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.getaddrinfo(host, port, family if ":" in host else 0, socket.SOCK_STREAM)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return Listener(sock, factory)
+
+
+async def connect(host: str, port: int, protocol: Connecting) -> None:
+    """Connect `protocol` to a TCP address. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure: OSError | None = None
+    for family, kind, number, _, address in found:
+        sock = socket.socket(family, kind, number)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            failure = error
+            sock.close()
+            continue
+        except BaseException:
+            sock.close()
+            raise
+        protocol.connection_made(open_channel(sock, protocol))
+        return
+    raise failure or OSError(f"{host} has no address")
+
+
+def open_channel(sock: socket.socket, protocol: ChannelProtocol) -> Channel:
+    """A channel for a connected socket, tuned for short messages."""
+    sock.setblocking(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return Channel(sock, protocol, poller())
