@@ -63,7 +63,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy proxy tests $(if $(wildcard benchmarks/*.py benchmarks/*/*.py),benchmarks)
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(PYTEST_PARALLEL) -q tests/unit
 
