@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from proxy.topology.node import Role
-from proxy.topology.probe import Reading
+from proxy.topology.reading import Reading
 
 
 class Lineage(NamedTuple):

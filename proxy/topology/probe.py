@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import asyncpg
@@ -11,6 +10,7 @@ import structlog
 from proxy.topology.connect import LOST, Connection, Deadline, Login, Prepared, connect, reason
 from proxy.topology.node import Address
 from proxy.topology.positions import WalLayout
+from proxy.topology.reading import Identity, Reading
 
 log = structlog.get_logger(__name__)
 
@@ -47,34 +47,6 @@ _FLUSH = "SELECT pg_logical_emit_message(true, 'penstock', '')"
 
 class Unreachable(Exception):
     """The node can't be asked; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What stays as it is while a server runs. `system` is its system identifier, which only a
-    primary and its replicas share."""
-
-    system: int
-    layout: WalLayout
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One answer. Positions are bytes; `asked_at` is of the monotonic clock, in seconds."""
-
-    asked_at: float
-    """No later than the moment when the question was sent."""
-    round_trip: float
-    in_recovery: bool
-    timeline: int
-    inserted: int | None
-    """Where a primary will write its next record."""
-    flushed: int | None
-    """Up to where a primary's WAL is on disk: standbys get no more than that."""
-    replayed: int | None
-    paused: bool
-    commit_age: float | None
-    """Seconds since the replica's last replayed commit was made, by the two servers' clocks."""
 
 
 class Probe:

@@ -9,7 +9,8 @@ import structlog
 from proxy.tasks import spawn
 from proxy.topology.connect import Login
 from proxy.topology.node import Node
-from proxy.topology.probe import Identity, Probe, Reading, Unreachable
+from proxy.topology.probe import Probe, Unreachable
+from proxy.topology.reading import Identity, Reading
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.topology.health import Lineage, complaint
 from proxy.topology.node import Role
-from proxy.topology.probe import Reading
+from proxy.topology.reading import Reading
 
 OURS = Lineage(system=7, timeline=2)
 STANDBY = Reading(
