@@ -51,6 +51,7 @@ _BEFORE_STRINGS = word_set(
     "select where and or not when then else case like ilike between in on having by returning "
     "distinct all values limit offset from set"
 )
+_DATE_TYPES = word_set("date time timestamp timestamptz interval")
 _LETTER = r"A-Za-z_\x80-\U0010ffff"
 _NUMBER = r"(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
 _STRING = r"'[^']*+(?:''[^']*+)*+'"
@@ -59,26 +60,21 @@ _NO_OPERAND = "".join(rf"(?<!\b{word}\s)" for word in ("AND", "and", "WHERE", "w
 _MINUS = rf"(?:(?<={_OPERAND_END})|(?<={_OPERAND_END}\s){_NO_OPERAND})-(?!-)|-(?![-0-9.\s])"
 _TYPE = rf"[{_LETTER}][{_LETTER}0-9$.]*+(?:\s++varying|\s++VARYING)?+\s*+\([0-9,\s]*+\)"
 
-_TYPED = (
-    r"(?:DATE|date|TIME|time|TIMESTAMP|timestamp|TIMESTAMPTZ|timestamptz|INTERVAL|interval)"
-    rf"\s*+{_STRING}(?![{_LETTER}0-9$'\"]|\s++')"
-)
-_BEFORE_STRING = (
-    r"(?:LIKE|like|ILIKE|ilike|AND|and|OR|or|THEN|then|ELSE|else|WHEN|when|SELECT|select"
-    r"|BETWEEN|between|WHERE|where)\s++(?=')"
-)
-_OTHER_WORD = (  # not one of _REFUSED
-    r"(?![sS][eE][tT]_|[jJ][sS][oO][nN]|[xX][mM][lL]|[uU][eE][sS][cC]|[tT][aA][bB][lL][eE][sS])"
-    rf"[{_LETTER}][{_LETTER}0-9$]*+(?!\s*+')"
+# A word that is surely not one of _REFUSED, and what follows it up to anything special.
+_PLAIN_CHARACTERS = rf"[^{_LETTER}0-9$'\"&:;./\\-]"
+_WORD = (
+    r"(?:[A-IK-RVWYZa-ik-rvwyz_\x80-\U0010ffff]"
+    r"|(?![sS][eE][tT]_|[jJ][sS][oO][nN]|[xX][mM][lL]|[uU][eE][sS]|[tT][aA][bB][lL][eE][sS])"
+    rf"[jstuxJSTUX])[{_LETTER}0-9$]*+"
 )
 
 # What is passed over, the constant after it, and what the expression can't judge.
 _PIECE = re.compile(
     rf"""
-    ((?:[^{_LETTER}0-9$'"&:;./\\-]++
-      | {_OTHER_WORD} | {_BEFORE_STRING} | {_TYPED}
+    ((?:{_WORD}{_PLAIN_CHARACTERS}*+
+      | {_PLAIN_CHARACTERS}++
       | "[^"]*+(?:""[^"]*+)*+"
-      | ::\s*+{_TYPE} | ::? | &(?!['"]) | \.(?![0-9]) | /(?!\*) | {_MINUS} | ;\s*+\Z
+      | \.(?![0-9]) | {_MINUS} | ::\s*+{_TYPE} | ::? | &(?!['"]) | /(?!\*) | ;\s*+\Z
     )*+)
     (?: (-?\s?{_NUMBER})(?![{_LETTER}0-9$.'"])
       | ({_STRING})(?![{_LETTER}0-9$'"]|\s++')
@@ -109,25 +105,48 @@ def shape(text: str) -> Shape | None:
     for passed, number, string, unclear in _find_pieces(text):
         if unclear or (passed[:2] in _COLONS and constant and _is_cast_after(constant, passed)):
             return _by_tokens(text)
+        pieces.append(passed)
         constant = number or string
         if not constant:
-            pieces.append(passed)
             break
-        if (string and is_moving_time(string)) or (
-            passed[-1:] == "(" and _is_cast_before(passed) and not _is_plain(constant)
-        ):
+        if passed[-1:] == "(" and _is_special_call(passed):
             return _by_tokens(text)
+        word = _last_word(passed) if string else ""
+        if word or (string and is_moving_time(string)):
+            if word not in _DATE_TYPES:
+                return _by_tokens(text)
+            pieces.append(string)
+            continue
         constants.append(constant)
-        pieces.append(f"{passed}${len(constants)}")
+        pieces.append(f"${len(constants)}")
     return Shape("".join(pieces), 1, tuple(constants))
 
 
 _COLONS = ("::", " :")
 
 
-def _is_cast_before(passed: str) -> bool:
-    """Whether a constant after this text, which ends with (, is what CAST( … AS type) casts."""
-    return passed[:-1].rstrip()[-4:].lower() == "cast"
+def _is_special_call(passed: str) -> bool:
+    """Whether a constant after this text, which ends with (, is cast or is a type's modifier:
+    CAST(5.7 AS int), CAST(x AS numeric(10, 2))."""
+    words = passed[:-1].lower().rsplit(None, 2)[-2:]
+    return bool(words) and (
+        words[-1].endswith("cast") or words[0] == "as" or words[-1].startswith("varying")
+    )
+
+
+_word_at_end = re.compile(rf"[{_LETTER}0-9$\"]+\Z").search
+_LONGEST_WORD = 16
+
+
+def _last_word(passed: str) -> str:
+    """The word that a string after this text belongs to, folded; "" if there is none, or if it is
+    one that any operand may follow."""
+    stripped = passed.rstrip()
+    match = _word_at_end(stripped[-_LONGEST_WORD:])
+    if match is None:
+        return ""
+    word = match.group().lower()
+    return "" if word in _BEFORE_STRINGS and len(stripped) < len(passed) else word
 
 
 def _is_cast_after(constant: str, passed: str) -> bool:

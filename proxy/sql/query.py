@@ -51,21 +51,53 @@ def query(tokens: Sequence[Token]) -> Statement:
     """The facts of a statement that begins with one of VERBS. Raises NotUnderstood."""
     if _selects_into(tokens):
         return Statement(Kind.DDL, functions=called(tokens), writes_unknown=True)
+    try:
+        return _parsed(tokens)
+    except NotUnderstood as error:
+        if not _surely_reads(tokens):
+            raise
+        return _read_by_tokens(tokens, str(error))
+
+
+def _parsed(tokens: Sequence[Token]) -> Statement:
     tree = _parse(tokens)
     kind = next((kind for of, kind in _KINDS if isinstance(tree, of)), Kind.UNKNOWN)
     found = scans.find(tree, tokens, any(token.word == "overriding" for token in tokens))
     _check(tokens, found, kind)
     locking = locks(tokens)
     unique = _in_order(found.scans)
-    reason = uncacheable(tokens, unique, locking, found.sampled) if kind is Kind.SELECT else ""
+    reads = kind is Kind.SELECT
+    reason = uncacheable(tokens, unique, locking, found.sampled) if reads else "not a read"
     return Statement(
         kind,
         scans=unique,
         functions=called(tokens),
         locking=locking,
         assigned=frozenset(found.assigned),
-        cacheable_shape=kind is Kind.SELECT and not reason,
-        uncacheable_because=reason if kind is Kind.SELECT else "not a read",
+        cacheable_shape=not reason,
+        uncacheable_because=reason,
+    )
+
+
+def _surely_reads(tokens: Sequence[Token]) -> bool:
+    """Whether a statement that wasn't parsed can do nothing but read, functions aside: it begins as
+    a query does, and no word that changes or locks anything occurs in it, whatever it means."""
+    if tokens[0].word in _CHANGES or locks(tokens):
+        return False
+    return not any(
+        token.word in _CHANGES and (not index or tokens[index - 1].word != ".")
+        for index, token in enumerate(tokens)
+    )
+
+
+def _read_by_tokens(tokens: Sequence[Token], why: str) -> Statement:
+    """A read of which only the names are known; those of CTEs count as tables."""
+    tables = dict.fromkeys(relations.named(tokens))
+    return Statement(
+        Kind.SELECT,
+        scans=tuple(Scan(table) for table in tables),
+        functions=called(tokens),
+        uncacheable_because=f"not parsed: {why}",
     )
 
 

@@ -1,6 +1,6 @@
 """A parsed query's scans: every occurrence of a table, with what its columns are known to equal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -41,20 +41,18 @@ def find(tree: exp.Expr, tokens: Sequence[Token], overriding: bool = False) -> F
     """All that `tree`, parsed from the rendering of `tokens`, touches. `overriding`: INSERT has
     OVERRIDING … VALUE, after which the values given are not always those stored."""
     walk = _Walk(tokens, overriding)
-    walk.pending.append((tree, frozenset()))
-    while walk.pending:
-        node, names = walk.pending.pop()
-        names = _with_names(walk, node, names)
-        if isinstance(node, exp.Table):
-            _take_table(walk, node, names)
-        elif isinstance(node, exp.TableSample):
-            walk.found.sampled = True
-        elif isinstance(node, exp.Command):
-            walk.found.commands = True
-        else:
-            _take_level(walk, node)
-        children = (c for c in node.iter_expressions(reverse=True) if not isinstance(c, exp.With))
-        walk.pending += ((child, names) for child in children)
+    pending: list[tuple[exp.Expr, _Names]] = walk.pending
+    pending.append((tree, frozenset()))
+    while pending:
+        node, names = pending.pop()
+        if node.args.get("with_"):
+            names = _with_names(walk, node, names)
+        if rule := _RULES.get(type(node)):
+            rule(walk, node, names)
+        for child in node.iter_expressions(reverse=True):
+            kind = type(child)
+            if kind not in _LEAVES and (kind is not exp.Column or type(child.this) not in _LEAVES):
+                pending.append((child, names))
     return walk.found
 
 
@@ -75,7 +73,7 @@ def _alias(cte: exp.Expr) -> exp.Expr | None:
     return alias.this if isinstance(alias, exp.TableAlias) else None
 
 
-def _take_table(walk: _Walk, node: exp.Table, names: _Names) -> None:
+def _take_table(walk: _Walk, node: exp.Expr, names: _Names) -> None:
     name = identifier(node.this)
     if not name:
         return
@@ -88,26 +86,37 @@ def _take_table(walk: _Walk, node: exp.Table, names: _Names) -> None:
     walk.found.scans.append(Scan(table, walk.known.get(id(node), ()), written))
 
 
-def _take_level(walk: _Walk, node: exp.Expr) -> None:
-    """Notes what a query level, if `node` is one, says of its tables."""
-    from_ = node.args.get("from_")
-    items = [from_.this] if isinstance(from_, exp.From) else []
-    if isinstance(node, exp.Select):
-        _note(walk, items, node.args.get("joins") or (), node)
-    elif isinstance(node.parent, exp.When):
-        if isinstance(node, exp.Update):
-            walk.found.assigned |= _assigned(node.expressions)
-    elif isinstance(node, exp.Update):
-        walk.found.assigned |= _assigned(node.expressions)
+def _sampled(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    walk.found.sampled = True
+
+
+def _command(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    walk.found.commands = True
+
+
+def _select(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    _note(walk, _from(node), node.args.get("joins") or (), node)
+
+
+def _update(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    walk.found.assigned |= _assigned(node.expressions)
+    if not isinstance(node.parent, exp.When):  # not MERGE … WHEN MATCHED THEN UPDATE
         _take_target(walk, node.this)
-        _note(walk, [node.this, *items], (), node)
-    elif isinstance(node, exp.Delete):
-        _take_target(walk, node.this)
-        _note(walk, [node.this, *(node.args.get("using") or ())], (), node)
-    elif isinstance(node, exp.Insert):
-        _take_insert(walk, node)
-    elif isinstance(node, exp.Merge):
-        _take_target(walk, node.this)
+        _note(walk, [node.this, *_from(node)], (), node)
+
+
+def _delete(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    _take_target(walk, node.this)
+    _note(walk, [node.this, *(node.args.get("using") or ())], (), node)
+
+
+def _merge(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    _take_target(walk, node.this)
+
+
+def _from(node: exp.Expr) -> list[exp.Expr]:
+    clause = node.args.get("from_")
+    return [clause.this] if isinstance(clause, exp.From) else []
 
 
 def _note(
@@ -126,13 +135,16 @@ def _take_target(walk: _Walk, target: exp.Expr) -> None:
     walk.targets.add(id(target))
 
 
-def _take_insert(walk: _Walk, node: exp.Insert) -> None:
+def _insert(walk: _Walk, node: exp.Expr, names: _Names) -> None:
+    if isinstance(node.parent, exp.When):  # MERGE … WHEN NOT MATCHED THEN INSERT
+        return
     target = node.this
     columns = target.expressions if isinstance(target, exp.Schema) else []
     table = target.this if isinstance(target, exp.Schema) else target
     _take_target(walk, table)
-    if isinstance(node.expression, exp.Values) and not walk.overriding:
-        walk.known[id(table)] = _row_values(walk, columns, node.expression.expressions)
+    values = node.args.get("expression")
+    if isinstance(values, exp.Values) and not walk.overriding:
+        walk.known[id(table)] = _row_values(walk, columns, values.expressions)
     conflict = node.args.get("conflict")
     if isinstance(conflict, exp.OnConflict):
         walk.found.assigned |= _assigned(conflict.expressions)
@@ -162,3 +174,19 @@ def _assigned(assignments: Iterable[exp.Expr]) -> set[str]:
         left = assignment.this if isinstance(assignment, exp.EQ) else assignment
         names |= {identifier(part) for part in left.find_all(exp.Identifier)}
     return names
+
+
+_RULES: dict[type[exp.Expr], Callable[[_Walk, exp.Expr, _Names], None]] = {
+    exp.Table: _take_table,
+    exp.Select: _select,
+    exp.Insert: _insert,
+    exp.Update: _update,
+    exp.Delete: _delete,
+    exp.Merge: _merge,
+    exp.TableSample: _sampled,
+    exp.Command: _command,
+}
+# Nothing of interest is in these; WITH is taken in by the node that it belongs to.
+_LEAVES: frozenset[type[exp.Expr]] = frozenset(
+    {exp.Identifier, exp.Literal, exp.Star, exp.Var, exp.Null, exp.Boolean, exp.With}
+)
