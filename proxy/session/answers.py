@@ -39,11 +39,11 @@ def answer(shape: bytes, description: bytes, result: bytes, status: int) -> byte
     return b"".join(out)
 
 
-def failure(batch: Batch, error: PgError, status: int) -> bytes:
-    """An ErrorResponse, and ReadyForQuery where the batch ends with what asks for it."""
-    if batch.end in (FLUSH, OVERFLOW):
-        return error.encode()
-    return error.encode() + ready_for_query(status)
+def failure(batch: Batch, error: PgError | None, status: int) -> bytes:
+    """An ErrorResponse (None: one was sent before), and ReadyForQuery where the batch ends with
+    what asks for it."""
+    told = b"" if error is None else error.encode()
+    return told if batch.end in (FLUSH, OVERFLOW) else told + ready_for_query(status)
 
 
 CACHEABLE_SHAPES = frozenset({b"Q", b"PBDES", b"BDES", b"BES", b"PBES"})

@@ -212,10 +212,11 @@ class Session:
         self.count(Target.LOCAL, "")
         self.write(reply)
 
-    def refuse(self, error: PgError, skip: bool = False) -> None:
+    def refuse(self, error: PgError, skip: bool = False, told: bool = False) -> None:
         """Give the client an error of Penstock's own instead of what it asked for.
 
-        `skip`: a Sync is still to come that ends what failed.
+        `skip`: a Sync is still to come that ends what failed. `told`: the client has been sent an
+        error of the server's already, so that only the end of the answer is missing.
         """
         batch, transaction = self._batch, self.client.transaction
         if batch is None or self.upstream.unsynced:
@@ -226,14 +227,14 @@ class Session:
             transaction.status = FAILED
         if skip and batch.end == SYNC:
             batch.end = FLUSH
-        self._fail(batch, error)
+        self._fail(batch, error, told)
         self.idle()
 
-    def _fail(self, batch: Batch, error: PgError) -> None:
+    def _fail(self, batch: Batch, error: PgError, told: bool = False) -> None:
         self._forget_parsed(batch)
         self._skipping = batch.end in (FLUSH, OVERFLOW)
         self.context.counters.errors[error.sqlstate[:2]] += 1
-        self.write(failure(batch, error, self.client.transaction.status))
+        self.write(failure(batch, None if told else error, self.client.transaction.status))
 
     def _forget_parsed(self, batch: Batch) -> None:
         """No server will see the batch, so its names are free again."""

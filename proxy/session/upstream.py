@@ -24,13 +24,21 @@ from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.sharding import shard_of
 from proxy.session.states import State
-from proxy.session.transaction import FAILED, IDLE, Transaction
+from proxy.session.transaction import ABORTED, FAILED, IDLE, Transaction
+from proxy.topology.node import Node, Role
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
+from proxy.wire.framing import split_messages, whole_messages
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
+_SETTINGS_UNKNOWN = PgError(
+    errors.CONNECTION_FAILURE,
+    "the connection to the server was lost before the session's settings could be read back",
+    "connect again: settings that were changed last may not be in force",
+)
+_PARAMETER_STATUS = ord("S")
 PREPARED_CAPACITY = 500
 """Prepared statements kept on one backend."""
 _MOST_RETRIES = 2
@@ -64,6 +72,10 @@ class Upstream:
         """In the pool's queue."""
         self._reading_back = False
         """The client has its answer, the session's settings are being read."""
+        self._settling = False
+        """The answer's end is held until the epochs have moved."""
+        self._aside = b""
+        """Part of a message that came outside any answer."""
         self._keeps_backend = context.pool_settings.mode == "session"
         self.route: Route | None = None
         self.backend: Backend | None = None
@@ -146,9 +158,9 @@ class Upstream:
 
     def _check_fill(self, node: Node) -> None:
         """A transaction on a replica may read what is older than a fill has to be."""
-        if self._fill is not None and node.role is Role.REPLICA:
-            if node.fresh_until < self._fill.fresh_after:
-                self._fill = None
+        fill = self._fill
+        if fill is not None and node.role is Role.REPLICA and node.fresh_until < fill.fresh_after:
+            self._fill = None
 
     def _shard(self) -> int | None:
         assert self._batch is not None
@@ -284,6 +296,9 @@ class Upstream:
                 done(exchange)
             return
         relay = self._relay
+        if relay.done:
+            self._unasked(data)
+            return
         try:
             passed = relay.feed(data)
         except ProtocolViolation as violation:
@@ -299,6 +314,20 @@ class Upstream:
         if relay.copy_in:
             relay.copy_in = False
             self._begin_copy()
+
+    def _unasked(self, data: bytes) -> None:
+        """Bytes outside any answer: notifications, notices, parameters, a server's last words."""
+        if self._settling:
+            self._relay.rest += data  # the end of the answer goes first
+            return
+        self._aside += data
+        data, self._aside = whole_messages(self._aside)
+        for kind, body in split_messages(data):
+            if kind == _PARAMETER_STATUS:
+                self._client.note_status(body)
+                self._note_parameters([body])
+        if data:
+            self._session.write(data)
 
     def _note_statuses(self) -> None:
         """ParameterStatus that passed through to the client."""
@@ -349,6 +378,7 @@ class Upstream:
             passed += relay.held
             moved = frozenset(transaction.writes)
             self._session.state = State.WAITING
+            self._settling = True
             self._context.cache.move(self._context.name, moved, lambda: self._deliver(passed))
         else:
             self._deliver(passed + relay.held if relay.held else passed)
@@ -405,12 +435,18 @@ class Upstream:
         """The client may know the end of its answer; then clean up."""
         relay = self._relay
         relay.held = b""
+        self._settling = False
         if self._client.transaction.failed:
             pass
         elif self.route is not None and not self._abandoned:
             self._session.count(self.route.target, self.route.node.name if self.route.node else "")
         if passed:
             self._session.write(passed)
+        if relay.rest and (
+            relay.status != IDLE or self._client.facts.pinned or self._keeps_backend
+        ):
+            rest, relay.rest = relay.rest, b""
+            self._unasked(rest)
         if relay.status == IDLE:
             self._settle()
         elif self._abandoned:
@@ -428,7 +464,7 @@ class Upstream:
         if transaction.effects:
             client.transaction = Transaction()
         if self.backend is None:
-            if transaction.changed_settings and self._lost_by_settling:
+            if transaction.changed_settings and not transaction.failed:
                 self._session.fatal(_SETTINGS_UNKNOWN)
             self._session.idle()
             return
@@ -539,21 +575,31 @@ class Upstream:
         if self._abandoned:
             self._settle()
             return
-        if relay.mid_message or client.facts.pinned is not None or self._keeps_backend:
+        if (
+            relay.mid_message
+            or client.facts.pinned is not None
+            or self._keeps_backend
+            or self._reading_back
+            or self._draining
+        ):
             session.fatal(error)
-        elif session.state is State.IDLE:
-            client.transaction.failed = True
-            client.transaction.lost = error
-            client.transaction.status = FAILED
-        elif session.state is State.WAITING and not in_exchange:
+        elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
+        elif session.state is State.IDLE or (session.state is State.WAITING and not in_exchange):
+            if self.unsynced:
+                session.fatal(error)
+            elif client.transaction.status != IDLE:
+                client.transaction.failed = True
+                client.transaction.lost = error
+                client.transaction.status = FAILED
         elif not relay.done and relay.untouched and self._may_retry():
             self._try_elsewhere("the connection to a replica was lost")
         else:
             copying = session.state is State.COPY_IN
-            self.unsynced = self._early_sync = False
+            told = bool(relay.errors) and not relay.untouched
+            self.unsynced = self._early_sync = self._copying = False
             self._relay = Relay()
-            session.refuse(error, skip=copying)
+            session.refuse(error, skip=copying, told=told)
 
     def _move_unknown(self) -> None:
         """Writes were under way whose outcome is unknown: what they touched can't be trusted."""
@@ -581,7 +627,8 @@ class Upstream:
             self._settle()
             return
         if self._copying:
-            self._fail_copy()
+            self._break_off()
+            return
         if self.unsynced and backend.transport is not None:
             backend.transport.write(messages.SYNC)
             relay.extend(1, None)
@@ -594,7 +641,7 @@ class Upstream:
         backend, pool = self.backend, self._pool
         if backend is not None and pool is not None and not self._relay.done:
             cancel_on_server(backend, pool)
-        elif backend is None and pool is not None and self._session.state is State.WAITING:
+        elif self._queued and pool is not None:
             pool.forget(self)
             self.backend_refused(
                 PgError(errors.QUERY_CANCELED, "canceled while waiting for a server connection")
@@ -625,13 +672,31 @@ class Upstream:
         if self.backend is not None and self.backend.transport is not None:
             self.backend.transport.write(data)
 
-    def _fail_copy(self) -> None:
-        """End a COPY whose client has gone."""
-        self._copying = False
-        ends = messages.message(b"f", b"the client has gone\0")
+    def _begin_copy(self) -> None:
+        self._copying = True
         if self._batch is not None and self._batch.end != QUERY:
-            ends += messages.SYNC
-        self.send_copy(ends)
+            # A Sync that came before COPY began means nothing to the server: another must follow.
+            self._relay.awaiting = 0
+            self.unsynced = True
+        if self._abandoned:
+            self._break_off()
+        else:
+            self._session.begin_copy()
+
+    def copy_ended(self) -> None:
+        """CopyDone or CopyFail has been sent, or what was missing after the server ended COPY."""
+        self._copying = False
+        if self._draining:
+            self._draining = False
+            self._finished(b"")
+
+    def _break_off(self) -> None:
+        """The client has gone, perhaps in the middle of a message: only the end of the connection
+        tells the server so, which then undoes the COPY."""
+        self._copying = self.unsynced = False
+        self._move_unknown()
+        self._unlink(discard=True)
+        self._settle()
 
 
 def _nothing() -> None:
