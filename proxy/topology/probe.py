@@ -22,8 +22,9 @@ SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
        current_setting('wal_block_size')::int AS page_size
 """
 
-# A replica's timeline is that of its stream. The control file's is that of the last restartpoint,
-# minutes old after a failover: it serves only where there is no stream, or no right to see it.
+# A replica's timeline is that of its stream. The control file's is that of what was made durable,
+# minutes ago perhaps: it serves where there is no stream, or no right to see it
+# (pg_read_all_stats).
 _READING = """
 SELECT recovery,
        CASE WHEN NOT recovery THEN (pg_current_wal_insert_lsn() - '0/0')::bigint END AS inserted,
@@ -35,7 +36,8 @@ SELECT recovery,
        END AS commit_age,
        CASE WHEN recovery THEN coalesce(
            (SELECT received_tli FROM pg_stat_wal_receiver),
-           (SELECT timeline_id FROM pg_control_checkpoint()))
+           (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
+            FROM pg_control_checkpoint() c, pg_control_recovery() r))
        ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
        END AS timeline
 FROM (SELECT pg_is_in_recovery() AS recovery OFFSET 0) AS state

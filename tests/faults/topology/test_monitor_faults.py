@@ -225,10 +225,14 @@ async def test_nodes_that_are_not_what_they_are_called(private_stack: PrivateSta
         )
 
 
-async def test_a_failover_that_replicas_follow(private_stack: PrivateStack) -> None:
+@pytest.mark.parametrize("sees_streams", [True, False])
+async def test_a_failover_that_replicas_follow(
+    private_stack: PrivateStack, sees_streams: bool
+) -> None:
     stack = await asyncio.to_thread(private_stack, replicas=2)
     promoted, follower = stack.replicas
-    async with watched(stack, primary=promoted, replicas=[follower]) as found:
+    login = None if sees_streams else (stack.app_user, stack.app_password)
+    async with watched(stack, primary=promoted, replicas=[follower], login=login) as found:
         await becomes(lambda: not found.topology.primary.healthy, SLACK, "a standby is no primary")
         await asyncio.to_thread(stack.primary.kill)
         await asyncio.to_thread(promoted.psql, "SELECT pg_promote()")
@@ -236,11 +240,20 @@ async def test_a_failover_that_replicas_follow(private_stack: PrivateStack) -> N
         await asyncio.sleep(5 * INTERVAL)
         assert not found.replica.healthy
         await asyncio.to_thread(follower.stop)
-        await asyncio.to_thread(
-            promoted.psql, "SELECT pg_create_physical_replication_slot('replica2')"
-        )
+        slot = "SELECT pg_create_physical_replication_slot('replica2')"
+        await asyncio.to_thread(promoted.psql, slot)
         follower.point_at(promoted)
         await asyncio.to_thread(follower.start)
+        if not sees_streams:
+            await asyncio.to_thread(promoted.psql, "CHECKPOINT")
+            await asyncio.to_thread(
+                follower.wait_until,
+                "(SELECT received_tli = 2 AND latest_end_lsn = pg_last_wal_replay_lsn() "
+                "FROM pg_stat_wal_receiver)",
+                15,
+                "following the new primary",
+            )
+            await asyncio.to_thread(follower.psql, "CHECKPOINT")
         await fresh(found.replica, now(), 15)
         assert found.replica.healthy
 
