@@ -27,6 +27,7 @@ AS_PARSE = 2  # a Close that stood in for the client's Parse
 USES = 0  # Bind or Describe of a statement: it must be prepared before
 PARSES = 1  # the client's Parse of a named statement
 PARSES_AGAIN = 2  # the client's Parse of a name that it has already: the server must object
+CLOSES = 3  # the client's Close of a name that it has: other clients may go on with the statement
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class Ack:
     prepared: Prepared | None = None
     client_name: bytes | None = None
     evicts: bytes | None = None
+    closes: bool = False
+    """`client_name` stood for `prepared`, and does again if the Close is skipped."""
 
 
 class Batch:
@@ -160,10 +163,14 @@ def _settle(
             out.append(parse(b"", statement.content))
             acks.append(Ack(SWALLOW))
         return statement
+    if reference.action == CLOSES:
+        out.append(close_statement(MISSING_NAME))
+        acks.append(Ack(FORWARD, statement, reference.client_name, closes=True))
+        return unnamed
     known = statement.name in prepared
     if reference.action == PARSES and known:
         out.append(close_statement(MISSING_NAME))
-        acks.append(Ack(AS_PARSE))
+        acks.append(Ack(AS_PARSE, statement, reference.client_name))
     elif reference.action == PARSES:
         out.append(parse(statement.name, statement.content))
         acks.append(Ack(FORWARD, statement, reference.client_name))

@@ -3,6 +3,7 @@
 import struct
 
 from proxy.session.batch import (
+    CLOSES,
     FLUSH,
     FUNCTION_CALL,
     OVERFLOW,
@@ -15,9 +16,8 @@ from proxy.session.batch import (
     Batch,
     Reference,
 )
-from proxy.session.prepared import MISSING_NAME, Prepared, PreparedRegistry
+from proxy.session.prepared import Prepared, PreparedRegistry
 from proxy.wire.errors import ProtocolViolation
-from proxy.wire.messages import close_statement
 
 _uint32_at = struct.Struct(">I").unpack_from
 
@@ -90,6 +90,13 @@ class Intake:
     def forget(self, name: bytes) -> bool:
         """The client no longer has this statement; whether it had."""
         return self.statements.pop(name, None) is not None
+
+    def undo(self, name: bytes, prepared: Prepared, closed: bool) -> None:
+        """A Parse or Close of this name has had no effect."""
+        if closed:
+            self.statements.setdefault(name, prepared)
+        else:
+            self.statements.pop(name, None)
 
     def forget_all(self) -> None:
         """The client has no statements any more."""
@@ -294,12 +301,14 @@ class Intake:
             if not of_statement:
                 return start
             batch.closed_statements += 1
-            if name and self.statements.pop(name, None) is not None:
-                self._replace(start, position, close_statement(MISSING_NAME))
-                return end
             if not name:
                 self.unnamed = None
-            return start
+                return start
+            closed = self.statements.pop(name, None)
+            if closed is None:
+                return start
+            self._refer(start, position, closed, CLOSES, name)
+            return end
         self._shape.append(100 if of_statement else _DESCRIBE)
         if not of_statement:
             return start

@@ -59,6 +59,8 @@ class LoginProtocol:
         self._welcome: Welcome | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._over = False
+        self._counted = False
+        """Among the clients, of whom there may be so many."""
 
     def connection_made(self, transport: Channel) -> None:
         self._transport = transport
@@ -123,6 +125,8 @@ class LoginProtocol:
                 f"sorry, too many clients already: {reception.max_clients} are connected",
                 "raise server.max_client_connections, or close connections",
             )
+        reception.counters.clients += 1
+        self._counted = True
         user = opening.parameters.get("user")
         if not user:
             raise PgError(
@@ -192,7 +196,7 @@ class LoginProtocol:
         session = Session(context, client, registry.remove)
         process_id, secret = registry.add(session)
         counters.logins += 1
-        counters.clients += 1
+        self._counted = False  # the session is, from now on
         self._write(
             b"".join(
                 (
@@ -256,6 +260,9 @@ class LoginProtocol:
 
     def _end(self) -> None:
         self._over = True
+        if self._counted:
+            self._counted = False
+            self._reception.counters.clients -= 1
         if self._deadline is not None:
             self._deadline.cancel()
         if self._welcome is not None:

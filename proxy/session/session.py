@@ -13,7 +13,7 @@ from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
 from proxy.session import caching
 from proxy.session.answers import answer, failure
-from proxy.session.batch import FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Batch
+from proxy.session.batch import CLOSES, FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Ack, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine
 from proxy.session.context import DatabaseContext
@@ -105,7 +105,7 @@ class Session:
             self.close()
             return
         if self._skipping:
-            self._forget_parsed(batch)
+            self._undo_names(batch)
             if batch.end == SYNC:
                 self._skipping = False
                 self.write(messages.ready_for_query(self.client.transaction.status))
@@ -231,16 +231,17 @@ class Session:
         self.idle()
 
     def _fail(self, batch: Batch, error: PgError, told: bool = False) -> None:
-        self._forget_parsed(batch)
+        self._undo_names(batch)
         self._skipping = batch.end in (FLUSH, OVERFLOW)
         self.context.counters.errors[error.sqlstate[:2]] += 1
         self.write(failure(batch, None if told else error, self.client.transaction.status))
 
-    def _forget_parsed(self, batch: Batch) -> None:
-        """No server will see the batch, so its names are free again."""
-        for reference in batch.references or ():
-            if reference.action == PARSES:
-                self._intake.forget(reference.client_name)
+    def _undo_names(self, batch: Batch) -> None:
+        """No server will see the batch: names are what they were before it."""
+        for reference in reversed(batch.references or ()):
+            if reference.action in (PARSES, CLOSES):
+                closed = reference.action == CLOSES
+                self._intake.undo(reference.client_name, reference.prepared, closed)
 
     # The cache
 
@@ -286,9 +287,10 @@ class Session:
         """The server reported an error to a flush that was synced early."""
         self._skipping = True
 
-    def forget_statement(self, name: bytes) -> None:
-        """The server refused to prepare it."""
-        self._intake.forget(name)
+    def undo_name(self, ack: Ack) -> None:
+        """The server refused or skipped this Parse or Close."""
+        if ack.client_name is not None and ack.prepared is not None:
+            self._intake.undo(ack.client_name, ack.prepared, ack.closes)
 
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""

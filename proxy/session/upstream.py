@@ -16,7 +16,7 @@ from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused, Route, Target
 from proxy.session import caching, settings_sync
-from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
+from proxy.session.batch import AS_PARSE, FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, on_primary
 from proxy.session.context import DatabaseContext
@@ -389,13 +389,12 @@ class Upstream:
         counters = self._context.counters
         for body in relay.errors:
             counters.errors[errors.error_fields(body).get("C", "XX")[:2]] += 1
-        for ack in relay.failed_acks:
-            if ack.prepared is not None:
+        for ack in reversed(relay.failed_acks):
+            if ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
                 backend.prepared.pop(ack.prepared.name, None)
             if ack.evicts is not None:
                 backend.prepared[ack.evicts] = None
-            if ack.client_name is not None:
-                self._session.forget_statement(ack.client_name)
+            self._session.undo_name(ack)
         backend.unnamed = None
 
     def _without_ready(self, passed: bytes) -> bytes:

@@ -45,10 +45,15 @@ def bind(
     *values: bytes | None, name: str = "", portal: str = "", formats: Sequence[int] = ()
 ) -> bytes:
     """Bind with `values`, text unless `formats` says otherwise, results in text."""
-    parts = [f"{portal}\0{name}\0".encode(), struct.pack(f">H{len(formats)}H", len(formats), *formats)]
+    parts = [
+        f"{portal}\0{name}\0".encode(),
+        struct.pack(f">H{len(formats)}H", len(formats), *formats),
+    ]
     parts.append(struct.pack(">H", len(values)))
     for value in values:
-        parts.append(struct.pack(">i", -1) if value is None else struct.pack(">I", len(value)) + value)
+        parts.append(
+            struct.pack(">i", -1) if value is None else struct.pack(">I", len(value)) + value
+        )
     parts.append(b"\0\0")
     return message("B", b"".join(parts))
 

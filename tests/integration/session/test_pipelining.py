@@ -215,3 +215,35 @@ async def test_a_thousand_batches_while_no_server_answers(
     for _ in range(2000):
         assert (await one.until("Z")).status == "I"
     await one.leave()
+
+
+async def test_a_parse_of_a_known_text_that_an_error_skipped(module_proxy: Proxy) -> None:
+    async with client(module_proxy) as one:
+        await one.ask(parse("SELECT 'known'", "a"), SYNC)
+        assert (await one.ask(run("SELECT 1/0"), parse("SELECT 'known'", "b"), SYNC)).errors
+        reply = await one.ask(parse("SELECT 'known'", "b"), bind(name="b"), execute(), SYNC)
+        assert reply.kinds == "12DCZ"
+
+
+async def test_names_in_batches_that_are_skipped_after_a_flush(module_proxy: Proxy) -> None:
+    async with client(module_proxy) as one:
+        await one.ask(parse("SELECT 'kept'", "kept"), SYNC)
+        one.send(parse("SELECT * FROM nothing_like_it", "lost"), describe("lost"), FLUSH)
+        await one.until("E")
+        one.send(parse("SELECT 4", "skipped"), close("kept"), describe("skipped"), FLUSH)
+        assert (await one.ask(SYNC)).kinds == "Z"
+        reply = await one.ask(
+            parse("SELECT 4", "skipped"),
+            *(part for name in ("skipped", "kept") for part in (bind(name=name), execute())),
+            SYNC,
+        )
+        assert reply.rows == [("4",), ("kept",)]
+
+
+async def test_parsing_a_name_twice_is_an_error(module_proxy: Proxy) -> None:
+    async with client(module_proxy) as one:
+        reply = await one.ask(parse("SELECT 1", "twice"), parse("SELECT 2", "twice"), SYNC)
+        assert (reply.kinds, reply.errors) == ("1EZ", ["42P05"])
+        reply = await one.ask(close("twice"), parse("SELECT 2", "twice"), SYNC)
+        assert reply.kinds == "31Z"
+        assert (await one.ask(bind(name="twice"), execute(), SYNC)).value == "2"
