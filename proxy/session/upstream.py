@@ -250,7 +250,8 @@ class Upstream:
         if self.unsynced:
             self._relay.extend(readies, acks)
         else:
-            holds = self._context.cache is not None and bool(plan.writes or transaction.writes)
+            writes = bool(plan.writes or transaction.writes) and not self._early_sync
+            holds = self._context.cache is not None and writes
             room = 0 if self._fill is None else self._fill.room
             self._relay.begin(readies, acks, self._may_retry(), room, holds)
             self._plans.clear()
