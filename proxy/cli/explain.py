@@ -113,8 +113,6 @@ def judge_offline(settings: "Settings", database: str, sql: str) -> "Rows":
         node.healthy = True
     if plan.refusal is not None:
         return describe(plan, plan.refusal)
-    if plan.shard is not None and plan.shard.shard is None:
-        return describe(plan, None)
     try:
         return describe(plan, decide(plan, Facts(), topology, chosen.replicas, turn=0))
     except Refused as refused:

@@ -5,7 +5,7 @@ On the hot path: no I/O, no allocation where a route of the same node and reason
 
 from proxy.config.settings import ReplicaSettings
 from proxy.routing.plan import Access, Plan
-from proxy.routing.route import Facts, Route, RouteRefused, Target
+from proxy.routing.route import Facts, Route, RouteRefused, ShardUnresolved, Target
 from proxy.topology.node import DatabaseTopology, Node, Role
 
 CANNOT_CONNECT_NOW = "57P03"
@@ -154,7 +154,7 @@ def _without_replica(
 
 def _to_shard(number: int | None, facts: Facts, topology: DatabaseTopology) -> Route:
     if number is None:
-        raise ValueError("the shard of this execution must be resolved from its parameters first")
+        raise ShardUnresolved
     node = topology.shards[number]
     linked = facts.linked
     if linked is not None and linked is not node:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from proxy.routing.plan import CachePlan, Plan, Refusal, ShardPlan
-from proxy.routing.route import Refused, Route
+from proxy.routing.route import Refused, Route, ShardUnresolved
 from proxy.sql.statement import Hints, Literal, Statement
 
 Rows = tuple[tuple[str, str], ...]
@@ -70,7 +70,7 @@ def _tables(plan: Plan, statements: tuple[Statement, ...]) -> Iterable[tuple[str
 
 
 def _route(outcome: Outcome) -> Iterable[tuple[str, str]]:
-    if outcome is None:
+    if outcome is None or isinstance(outcome, ShardUnresolved):
         yield "route", "the shard that the parameters of each execution decide"
     elif isinstance(outcome, Route):
         where = outcome.target.value if outcome.node is None else outcome.node.name

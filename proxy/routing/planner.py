@@ -76,7 +76,7 @@ class Planner:
             access=Access.REFUSE if refusal else access,
             reason=refusal.message if refusal else reason,
             writes=self._writes(verdicts) if against and shard is None else frozenset(),
-            reads=frozenset().union(*(verdict.reads for verdict in verdicts)),
+            reads=_reads(statements, verdicts, shard),
             touches_tables=any(verdict.touches_tables for verdict in verdicts),
             cache=cached if isinstance(cached, CachePlan) else None,
             uncached_reason="" if isinstance(cached, CachePlan) else cached,
@@ -200,6 +200,16 @@ def _against_replica(verdicts: tuple[Verdict, ...], node_hint: str | None) -> li
     if node_hint == "replica" and all(verdicts[place].declarable for place in against):
         return []
     return against
+
+
+def _reads(
+    statements: tuple[Statement, ...],
+    verdicts: tuple[Verdict, ...],
+    shard: ShardPlan | Refusal | None,
+) -> frozenset[str]:
+    if shard is not None:  # the catalogue, which is the primary's, need not know these tables
+        return frozenset(table.name for each in statements for table in each.reads)
+    return frozenset().union(*(verdict.reads for verdict in verdicts))
 
 
 def _kind(statements: tuple[Statement, ...]) -> str:

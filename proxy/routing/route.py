@@ -56,3 +56,14 @@ class ShardRefused(Refused):
 
 class RouteRefused(Refused):
     """No node that may run it can be used at the moment, or its transaction is elsewhere."""
+
+
+class ShardUnresolved(RouteRefused):
+    """The parameters decide the shard, and they are not known (yet)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "0A000",
+            "the parameters of the statement decide its shard, and they are not known",
+            "Bind values to its parameters.",
+        )

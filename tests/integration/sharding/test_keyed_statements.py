@@ -138,6 +138,14 @@ def test_a_transaction_keeps_to_its_shard(proxy: Proxy) -> None:
     assert _stored(proxy.database, "accounts", "id") == [set(), {home[0]}]
 
 
+def test_the_route_of_a_statement_with_parameters(proxy: Proxy) -> None:
+    with psycopg.connect(proxy.dsn(), autocommit=True) as connection:
+        rows = connection.execute("SHOW ROUTE FOR SELECT * FROM accounts WHERE id = $1").fetchall()
+        assert ("shard", "decided by the parameters") in rows
+        rows = connection.execute("SHOW ROUTE FOR SELECT * FROM accounts WHERE id = 1").fetchall()
+        assert ("route", f"shard{shard_of(1, 2)}: the shard of the key") in rows
+
+
 def test_explain_asks_the_running_proxy(proxy: Proxy) -> None:
     statement = "SELECT * FROM accounts WHERE id = 1"
     arguments = ["explain", statement, "--connect", proxy.dsn()]

@@ -8,7 +8,7 @@ import pytest
 from proxy.config.settings import ReplicaSettings
 from proxy.routing.decide import decide
 from proxy.routing.plan import Plan
-from proxy.routing.route import Facts, Route, RouteRefused, Target
+from proxy.routing.route import Facts, Route, RouteRefused, ShardUnresolved, Target
 from proxy.sql.analyse import analyse
 from proxy.topology.node import Address, DatabaseTopology, Node, Role
 from tests.unit.routing.shop import PLANNER
@@ -222,7 +222,7 @@ def test_sharded_statements_go_to_their_shard() -> None:
     route = _decide(ON_SHARD_2, topology)
     assert (route.target, _name(route)) == (Target.SHARD, "shard2")
     assert _name(_decide(BY_PARAMETER, topology, shard=1)) == "shard1"
-    with pytest.raises(ValueError, match="resolved"):
+    with pytest.raises(ShardUnresolved):
         _decide(BY_PARAMETER, topology)
 
 
