@@ -66,7 +66,13 @@ class DatabaseContext:
     sharded: bool = False
 
     def fresh_after(self, client: Client, plan: Plan) -> float:
-        """The moment whose acknowledged writes a read of this plan must see."""
+        """The moment whose acknowledged writes a read of this plan must see.
+
+        What a rule caches is never older than a write through this process, also while the cache
+        is bypassed: a client must not see a row go back in time.
+        """
+        if plan.cache is not None and self.cache is not None:
+            return max(client.wrote_at, self.writes.of_tables(plan.reads))
         scope = self.routing.read_your_writes
         if scope == "session":
             return client.wrote_at

@@ -1,0 +1,359 @@
+"""Writers and readers over several connections, every operation noted in a History.
+
+Each way of writing has tables of its own and two rows with one writer each; readers ask for any row
+by any way of reading that fits. All connections stand faults: what they can't tell is unknown.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.request import urlopen
+
+from tests.faults.cache.history import History, State
+from tests.integration.session.raw import (
+    COPY_DONE,
+    SYNC,
+    Gone,
+    LoginRefused,
+    RawClient,
+    Reply,
+    bind,
+    copy_data,
+    execute,
+    parse,
+    query,
+)
+from tests.proxies import Proxy
+
+RULE = '[[cache.rule]]\nname = "all"\ntables = ["c_*"]\nttl = "60s"\n'
+KEYS = (1, 2)
+
+
+class Failed(Exception):
+    """A statement's answer was an error: its outcome is unknown to the writer."""
+
+
+async def done(client: RawClient, *parts: bytes) -> Reply:
+    """Send, and raise Failed for an error."""
+    reply = await client.ask(*parts)
+    if reply.errors:
+        if reply.status != "I":
+            await client.query("ROLLBACK")
+        raise Failed(reply.errors[0])
+    return reply
+
+
+Write1 = Callable[[RawClient, int, int], Awaitable[object]]
+"""(client, key, version): write it by however many statements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of writing: its schema, what writes, what reads."""
+
+    name: str
+    schema: str
+    write: Write1
+    read: str = "SELECT version FROM c_{name} WHERE id = {key}"
+    deletes: Write1 | None = None
+    """Now and then the row is removed by this instead."""
+
+    @property
+    def parameterised(self) -> str:
+        return self.read.format(name=self.name, key="$1::int")
+
+    def text(self, key: int) -> str:
+        return self.read.format(name=self.name, key=key)
+
+
+TABLE = "CREATE TABLE c_{name} (id int PRIMARY KEY, version int NOT NULL);"
+ROWS = "INSERT INTO c_{name} VALUES (1, 0), (2, 0);"
+
+
+def simple(sql: str) -> Write1:
+    """A simple Query with {key} and {version}."""
+
+    async def write(client: RawClient, key: int, version: int) -> None:
+        await done(client, query(sql.format(key=key, version=version)))
+
+    return write
+
+
+def steps(*statements: str) -> Write1:
+    """Several Queries, one after the other."""
+
+    async def write(client: RawClient, key: int, version: int) -> None:
+        for sql in statements:
+            await done(client, query(sql.format(key=key, version=version)))
+
+    return write
+
+
+def extended(sql: str) -> Write1:
+    """Parse, Bind, Execute and Sync with the parameters version and key."""
+
+    async def write(client: RawClient, key: int, version: int) -> None:
+        values = (str(version).encode(), str(key).encode())
+        await done(client, parse(sql), bind(*values), execute(), SYNC)
+
+    return write
+
+
+async def copy_in(client: RawClient, key: int, version: int) -> None:
+    """Replace the row by COPY."""
+    await done(client, query(f"BEGIN; DELETE FROM c_copy WHERE id = {key}"))
+    client.send(query("COPY c_copy FROM STDIN"))
+    while (got := await client.receive()).kind != "G":
+        if got.kind == "Z":
+            raise Failed("no COPY")
+    await done(client, copy_data(f"{key}\t{version}\n".encode()), COPY_DONE)
+    await done(client, query("COMMIT"))
+
+
+PRECISE = (
+    Way("plain", TABLE + ROWS, simple("UPDATE c_plain SET version = {version} WHERE id = {key}")),
+    Way(
+        "bound",
+        TABLE + ROWS,
+        extended("UPDATE c_bound SET version = $1::int WHERE id = $2::int"),
+    ),
+    Way(
+        "committed",
+        TABLE + ROWS,
+        steps("BEGIN", "UPDATE c_committed SET version = {version} WHERE id = {key}", "COMMIT"),
+    ),
+    Way(
+        "undone",
+        TABLE + ROWS,
+        steps(
+            "BEGIN",
+            "UPDATE c_undone SET version = -{version} WHERE id = {key}",
+            "ROLLBACK",
+            "BEGIN",
+            "SAVEPOINT a",
+            "UPDATE c_undone SET version = -{version} WHERE id = {key}",
+            "ROLLBACK TO a",
+            "UPDATE c_undone SET version = {version} WHERE id = {key}",
+            "COMMIT",
+        ),
+    ),
+    Way(
+        "viewed",
+        TABLE + ROWS + "CREATE VIEW v_viewed AS SELECT id AS key, version AS v FROM c_viewed;",
+        simple("UPDATE v_viewed SET v = {version} WHERE key = {key}"),
+    ),
+    Way(
+        "child",
+        "CREATE TABLE p_child (id int PRIMARY KEY);"
+        "CREATE TABLE c_child (id int PRIMARY KEY REFERENCES p_child ON DELETE CASCADE, "
+        "version int); INSERT INTO p_child VALUES (1), (2);" + ROWS,
+        simple(
+            "INSERT INTO p_child VALUES ({key}) ON CONFLICT DO NOTHING;"
+            "INSERT INTO c_child VALUES ({key}, {version}) ON CONFLICT (id) "
+            "DO UPDATE SET version = excluded.version"
+        ),
+        deletes=simple("DELETE FROM p_child WHERE id = {key}"),
+    ),
+    Way(
+        "shadow",
+        TABLE + ROWS + "CREATE TABLE s_shadow (id int, version int);"
+        "CREATE FUNCTION f_shadow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE c_shadow SET version = NEW.version WHERE id = NEW.id; RETURN NEW; END $$;"
+        "CREATE TRIGGER t_shadow AFTER INSERT ON s_shadow "
+        "FOR EACH ROW EXECUTE FUNCTION f_shadow();",
+        simple("INSERT INTO s_shadow VALUES ({key}, {version})"),
+    ),
+    Way(
+        "several",
+        TABLE + ROWS,
+        simple(
+            "SELECT 1; UPDATE c_several SET version = -1 WHERE id = {key}; "
+            "UPDATE c_several SET version = {version} WHERE id = {key}; SELECT 2"
+        ),
+    ),
+    Way(
+        "cte",
+        TABLE + ROWS,
+        simple(
+            "WITH w AS (UPDATE c_cte SET version = {version} WHERE id = {key} RETURNING id) "
+            "SELECT count(*) FROM w"
+        ),
+    ),
+    Way("copy", TABLE + ROWS, copy_in),
+    Way(
+        "part",
+        "CREATE TABLE c_part (id int PRIMARY KEY, version int) PARTITION BY LIST (id);"
+        "CREATE TABLE c_part_1 PARTITION OF c_part FOR VALUES IN (1);"
+        "CREATE TABLE c_part_2 PARTITION OF c_part FOR VALUES IN (2);" + ROWS,
+        simple("UPDATE c_part_{key} SET version = {version}"),
+    ),
+    Way(
+        "joined",
+        TABLE + ROWS + "CREATE TABLE c_other (id int); INSERT INTO c_other VALUES (1), (2);",
+        simple(
+            "MERGE INTO c_joined USING (SELECT {key} AS k) s ON id = k "
+            "WHEN MATCHED THEN UPDATE SET version = {version}"
+        ),
+        read="SELECT j.version FROM c_joined j JOIN c_other o USING (id) WHERE j.id = {key}",
+    ),
+    Way(
+        "emptied",
+        TABLE + ROWS,
+        steps("TRUNCATE c_emptied; INSERT INTO c_emptied VALUES (1, {version}), (2, {version})"),
+        deletes=simple("TRUNCATE c_emptied"),
+        read="SELECT version FROM c_emptied WHERE id = {key} - {key} + 1",
+    ),
+)
+"""Writes whose tables are known: they leave the entries of other tables alone."""
+
+SWEEPING = (
+    Way(
+        "called",
+        TABLE + ROWS + "CREATE FUNCTION f_called(k int, v int) RETURNS void LANGUAGE plpgsql AS "
+        "$$ BEGIN UPDATE c_called SET version = v WHERE id = k; END $$;",
+        simple("SELECT f_called({key}, {version})"),
+    ),
+    Way(
+        "block",
+        TABLE + ROWS,
+        simple("DO $$ BEGIN UPDATE c_block SET version = {version} WHERE id = {key}; END $$"),
+    ),
+    Way(
+        "procedure",
+        TABLE + ROWS + "CREATE PROCEDURE f_procedure(k int, v int) LANGUAGE SQL AS "
+        "$$ UPDATE c_procedure SET version = v WHERE id = k $$;",
+        simple("CALL f_procedure({key}, {version})"),
+    ),
+)
+"""Writes that may touch anything: each invalidates the whole database."""
+
+
+@dataclass(slots=True)
+class Workload:
+    """Runs ways of writing and reading over proxies until told to stop."""
+
+    proxies: Sequence[Proxy]
+    ways: Sequence[Way]
+    history: History
+    seed: int = 1
+    stopping: bool = False
+    failures: int = 0
+    """Operations that were answered by an error or a closed connection."""
+
+    async def warm(self) -> None:
+        """Ask for every row once everywhere: the cache must have heard of each table."""
+        for proxy in self.proxies:
+            client = await RawClient.login(proxy)
+            for way in self.ways:
+                for key in self._keys(way):
+                    self.history.begin((way.name, key), 0, 0.0).ended = 0.0
+                    for by_query in (True, True, False):
+                        await self._read(client, way, key, by_query, [])
+            await client.leave()
+
+    def _keys(self, way: Way) -> tuple[int, ...]:
+        return KEYS[:1] if way.name == "emptied" else KEYS
+
+    async def run(self, seconds: float, readers: int) -> None:
+        """Write and read for so long."""
+        chance = random.Random(self.seed)
+        async with asyncio.TaskGroup() as group:
+            for way in self.ways:
+                for key in self._keys(way):
+                    group.create_task(self._writer(way, key, random.Random(chance.random())))
+            for number in range(readers):
+                group.create_task(self._reader(number, random.Random(chance.random())))
+            await asyncio.sleep(seconds)
+            self.stopping = True
+
+    async def _writer(self, way: Way, key: int, chance: random.Random) -> None:
+        version = 0
+        async with self._connections(chance) as connect:
+            while not self.stopping:
+                await asyncio.sleep(chance.choice((0.0, 0.01, 0.03, 0.08)))
+                version += 1
+                state: State = version
+                perform = way.write
+                if way.deletes is not None and chance.random() < 0.3:
+                    state, perform = None, way.deletes
+                client = await connect()
+                write = self.history.begin((way.name, key), state, time.monotonic())
+                if await self._attempt(perform(client, key, version), client):
+                    write.ended = time.monotonic()
+
+    async def _attempt(self, operation: Awaitable[object], client: RawClient) -> bool:
+        try:
+            await operation
+        except Failed:
+            self.failures += 1
+            return False
+        except (Gone, TimeoutError):
+            self.failures += 1
+            client.vanish()
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _connections(
+        self, chance: random.Random
+    ) -> AsyncIterator[Callable[[], Awaitable[RawClient]]]:
+        """A function that gives the connection, made anew where it was lost."""
+        current: list[RawClient] = []
+
+        async def connect() -> RawClient:
+            while not current or current[0].writer.transport.is_closing():
+                current.clear()
+                try:
+                    current.append(await RawClient.login(chance.choice(self.proxies)))
+                except (Gone, OSError, LoginRefused):
+                    self.failures += 1
+                    await asyncio.sleep(0.05)
+            return current[0]
+
+        try:
+            yield connect
+        finally:
+            for client in current:
+                await client.leave()
+
+    async def _reader(self, number: int, chance: random.Random) -> None:
+        name = f"reader{number}"
+        async with self._connections(chance) as connect:
+            while not self.stopping:
+                way = chance.choice(self.ways)
+                key = chance.choice(self._keys(way))
+                client = await connect()
+                for _ in range(chance.choice((1, 1, 4))):
+                    began = time.monotonic()
+                    found: list[State] = []
+                    reading = self._read(client, way, key, chance.random() < 0.5, found)
+                    if not await self._attempt(reading, client):
+                        break
+                    self.history.saw((way.name, key), found[0], began, time.monotonic(), name)
+                await asyncio.sleep(0)
+
+    @staticmethod
+    async def _read(
+        client: RawClient, way: Way, key: int, by_query: bool, found: list[State]
+    ) -> None:
+        if by_query:
+            reply = await done(client, query(way.text(key)))
+        else:
+            parameter = str(key).encode()
+            reply = await done(client, parse(way.parameterised), bind(parameter), execute(), SYNC)
+        rows = reply.rows
+        found.append(int(rows[0][0] or 0) if rows else None)
+
+
+def metric(proxy: Proxy, name: str) -> int:
+    """The sum of a counter's series."""
+    with urlopen(f"{proxy.url}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return sum(
+        int(float(line.rpartition(" ")[2]))
+        for line in text.splitlines()
+        if line.startswith((name + " ", name + "{"))
+    )
