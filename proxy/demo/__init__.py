@@ -1,0 +1,1 @@
+"""`penstock demo`: the whole path on real servers, shown at work and measured."""
