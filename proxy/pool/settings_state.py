@@ -97,12 +97,26 @@ def read_back(names: list[str]) -> bytes:
     )
 
 
-READ_BACK_ALL = (
+def read_back_all(custom: list[str]) -> bytes:
+    """SQL that gives every setting that is set in the session: two columns, name and value.
+
+    `custom`: settings to ask for by name, because pg_settings doesn't show them.
+    """
+    return _ALL + b"".join(
+        b" UNION ALL SELECT "
+        + quote_literal(name.encode())
+        + b", NULLIF(pg_catalog.current_setting("
+        + quote_literal(name.encode())
+        + b", true), '')"
+        for name in custom
+    )
+
+
+_ALL = (
     b"SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' "
     b"AND context IN ('user', 'superuser') "
-    b"UNION ALL SELECT 'role', pg_catalog.current_setting('role')"
+    b"UNION ALL SELECT 'role', NULLIF(pg_catalog.current_setting('role'), 'none')"
 )
-"""SQL that gives every setting that was set in the session: two columns, name and value."""
 
 
 def _set_config(name: str, value: bytes) -> bytes:

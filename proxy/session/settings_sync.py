@@ -1,41 +1,83 @@
-"""Keeping a session's settings: what to ask the server after a change, and what it answered."""
+"""Keeping a session's settings: what to ask the server after a change, and what it answered.
+
+What a client asks for at start-up is SET on each backend, so a RESET there gives the server's
+default where the client expects its own: then the server is asked what is still set.
+"""
+
+from collections.abc import Sequence
 
 from proxy.pool.settings_state import (
-    READ_BACK_ALL,
+    DEFAULTS,
     SettingsState,
     intern_settings,
     read_back,
+    read_back_all,
 )
+from proxy.routing.plan import Plan
 from proxy.session.exchange import Exchange
 from proxy.session.transaction import Transaction
+from proxy.sql.statement import Kind, Statement
+
+_LEAVE_SETTINGS = frozenset({Kind.SELECT, Kind.CLOSE, Kind.LISTEN, Kind.DEALLOCATE, Kind.DISCARD})
 
 
-def question(transaction: Transaction, current: SettingsState) -> bytes | None:
-    """SQL that reads back what the ended transaction may have changed, or None."""
-    if transaction.touched_unknown and not transaction.reset_all:
-        return READ_BACK_ALL
-    names = set(transaction.touched)
-    if transaction.reset_all:
-        names |= set(current.values)
-    return read_back(sorted(names)) if names else None
+def resets(plans: Sequence[Plan]) -> bool:
+    """Whether a transaction of these alone, if it succeeded, has reset all settings for certain."""
+    if len(plans) != 1 or not plans[0].resets_all:
+        return False
+    return all(map(_resets_or_leaves, plans[0].analysis.statements))
 
 
-def after(transaction: Transaction, current: SettingsState, exchange: Exchange) -> SettingsState:
-    """The settings of session and backend after the answer to `question`."""
-    if transaction.touched_unknown and not transaction.reset_all:
+def _resets_or_leaves(statement: Statement) -> bool:
+    if statement.resets_all:
+        return True
+    changes = statement.settings or statement.settings_unknown
+    return statement.kind in _LEAVE_SETTINGS and not changes
+
+
+def question(transaction: Transaction, current: SettingsState, startup: SettingsState) -> bytes:
+    """SQL that reads back what the ended transaction may have changed."""
+    if _asks_all(transaction, startup):
+        return read_back_all(_custom(transaction, current, startup))
+    return read_back(sorted(transaction.touched))
+
+
+def after(
+    transaction: Transaction, current: SettingsState, startup: SettingsState, exchange: Exchange
+) -> tuple[SettingsState, SettingsState]:
+    """The settings (of the session, of its backend) after the answer to `question`."""
+    if _asks_all(transaction, startup):
         found = {
             row[0].decode().lower(): row[1]
             for row in exchange.rows
             if row[0] is not None and row[1] is not None
         }
-        return intern_settings({**current.values, **found})
-    names = set(transaction.touched)
-    if transaction.reset_all:
-        names |= set(current.values)
+        return intern_settings({**startup.values, **found}), intern_settings(found)
     values = dict(current.values)
-    for name, value in zip(sorted(names), exchange.rows[0] if exchange.rows else [], strict=True):
+    answers = exchange.rows[0] if exchange.rows else []
+    for name, value in zip(sorted(transaction.touched), answers, strict=True):
         if value is None:
             values.pop(name, None)
         else:
             values[name] = value
-    return intern_settings(values)
+    state = intern_settings(values)
+    return state, state
+
+
+def after_reset(startup: SettingsState) -> tuple[SettingsState, SettingsState]:
+    """The settings (of the session, of its backend) after RESET ALL."""
+    return startup, DEFAULTS
+
+
+def _asks_all(transaction: Transaction, startup: SettingsState) -> bool:
+    return (
+        transaction.touched_unknown
+        or transaction.reset_all
+        or not transaction.touched.isdisjoint(startup.values)
+    )
+
+
+def _custom(transaction: Transaction, current: SettingsState, startup: SettingsState) -> list[str]:
+    """Settings that pg_settings doesn't show: names with a dot that no extension has defined."""
+    names = {*transaction.touched, *current.values, *startup.values}
+    return sorted(name for name in names if "." in name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
 from proxy.pool.pool import Pool
-from proxy.pool.settings_state import DEFAULTS, difference
+from proxy.pool.settings_state import SettingsState, difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused, Route, Target
@@ -469,30 +469,33 @@ class Upstream:
             self._session.idle()
             return
         if transaction.changed_settings:
-            sql = settings_sync.question(transaction, client.settings)
-            if sql is not None and not self._abandoned:
+            if self._abandoned:
+                self._unlink(discard=True)
+                return
+            if not settings_sync.resets(self._plans) or self._relay.errors:
+                sql = settings_sync.question(transaction, client.settings, client.startup_settings)
                 self._reading_back = True
                 self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
                 return
-            if sql is not None:
-                self._unlink(discard=True)
-                return
-            if transaction.reset_all:
-                self.backend.settings = DEFAULTS
-                client.settings = client.startup_settings
+            self._take_settings(settings_sync.after_reset(client.startup_settings))
         self._let_go()
 
     def _settings_read(self, transaction: Transaction, exchange: Exchange) -> None:
-        client, backend = self._client, self.backend
-        assert backend is not None
+        client = self._client
         self._reading_back = False
         if exchange.error is not None:
             self._session.fatal(exchange.error)
             return
-        client.settings = settings_sync.after(transaction, client.settings, exchange)
-        backend.settings = client.settings
-        client.learn_settings()
+        self._take_settings(
+            settings_sync.after(transaction, client.settings, client.startup_settings, exchange)
+        )
         self._let_go()
+
+    def _take_settings(self, states: tuple[SettingsState, SettingsState]) -> None:
+        """Note what the session's and its backend's settings are now."""
+        assert self.backend is not None
+        self._client.settings, self.backend.settings = states
+        self._client.learn_settings()
 
     def _let_go(self) -> None:
         """Give the backend back unless the session keeps it, and go on."""
