@@ -114,7 +114,7 @@ def test_output_formats(target: Target) -> None:
 
 def test_copy_out_and_in(target: Target, tmp_path: Path) -> None:
     script = r"""
-        \copy (SELECT id, name, feels FROM customers ORDER BY id) TO 'out.csv' WITH (FORMAT csv, HEADER)
+        \copy (SELECT * FROM customers ORDER BY id) TO 'out.csv' WITH (FORMAT csv, HEADER)
         CREATE TABLE copied (LIKE customers);
         \copy copied FROM 'out.csv' WITH (FORMAT csv, HEADER)
         SELECT count(*), min(id), max(id) FROM copied;
@@ -226,7 +226,7 @@ def test_variables_gset_gexec_and_conditions(target: Target) -> None:
         SELECT id FROM customers WHERE name = :'who';
         SELECT count(*) AS how_many, max(id) AS top FROM customers \gset
         \echo :how_many :top
-        SELECT format('CREATE TABLE %I (n integer)', 'gen_' || n) FROM generate_series(1, 3) n \gexec
+        SELECT 'CREATE TABLE gen_' || n || ' (n integer)' FROM generate_series(1, 3) n \gexec
         SELECT count(*) FROM pg_class WHERE relname LIKE 'gen\_%';
         SELECT format('DROP TABLE %I', relname) FROM pg_class WHERE relname LIKE 'gen\_%' \gexec
         SELECT :how_many > 50 AS many \gset
