@@ -1,6 +1,8 @@
 """Query strings to facts: `analyse`."""
 
-from proxy.sql.classify import UNKNOWN, classify, with_session_facts
+from dataclasses import replace
+
+from proxy.sql.classify import UNKNOWN, classify, not_understood
 from proxy.sql.hints import parse_hints
 from proxy.sql.lexer import LexError, lex
 from proxy.sql.query import NotUnderstood
@@ -23,10 +25,22 @@ def analyse(text: str) -> Analysis:
             statements.append(classify(tokens, text))
         except NotUnderstood as error:
             errors.append(str(error))
-            statements.append(with_session_facts(UNKNOWN, tokens))
+            statements.append(not_understood(tokens))
         except RecursionError:
             errors.append("it is nested too deep")
-            statements.append(with_session_facts(UNKNOWN, tokens))
+            statements.append(not_understood(tokens))
+    if lexed.condensed:
+        statements = [_without_values(statement) for statement in statements]
     if not statements:
         statements.append(Statement(Kind.EMPTY))
     return Analysis(text, tuple(statements), hints, "; ".join(errors) or None)
+
+
+def _without_values(statement: Statement) -> Statement:
+    """The facts of a statement whose constants were not all looked at."""
+    return replace(
+        statement,
+        scans=tuple(replace(scan, equalities=()) for scan in statement.scans),
+        cacheable_shape=False,
+        uncacheable_because=statement.uncacheable_because or "its lists of constants are too long",
+    )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from proxy.sql import copying, explaining, pins, prepared, settings, transactions
 from proxy.sql.functions import called
 from proxy.sql.lexer import Lexeme, Token, string_value
-from proxy.sql.query import VERBS, query
+from proxy.sql.query import VERBS, NotUnderstood, query
 from proxy.sql.settings import Changes
 from proxy.sql.split import is_atomic_routine
 from proxy.sql.statement import Kind, Scan, Statement, TableRef
@@ -24,6 +24,13 @@ UNKNOWN = Statement(
     settings_unknown=True,
     uncacheable_because="not understood",
 )
+
+
+def not_understood(tokens: Sequence[Token]) -> Statement:
+    """The facts of a statement that `classify` refused."""
+    query = tokens[0].word in VERBS  # which changes settings by functions only
+    unknown = replace(UNKNOWN, settings_unknown=False) if query else UNKNOWN
+    return with_session_facts(unknown, tokens)
 
 
 def classify(tokens: Sequence[Token], text: str) -> Statement:
@@ -43,7 +50,9 @@ def classify(tokens: Sequence[Token], text: str) -> Statement:
         statement = explaining.show(tokens, text)
     else:
         rule = _RULES.get(verb)
-        statement = rule(tokens) if rule else UNKNOWN
+        if rule is None:
+            raise NotUnderstood(f'no statement begins with "{tokens[0].text[:40]}"')
+        statement = rule(tokens)
     return with_session_facts(statement, tokens)
 
 
@@ -54,14 +63,22 @@ def with_session_facts(statement: Statement, tokens: Sequence[Token]) -> Stateme
     if any(name.endswith("set_config") for name in functions):
         changes = settings.of_functions(tokens)
         statement = replace(
-            statement,
+            _uncached(statement, "it changes settings"),
             settings=statement.settings | changes.settings,
             settings_unknown=statement.settings_unknown or changes.settings_unknown,
             sets_transaction=statement.sets_transaction or changes.sets_transaction,
         )
     if pinned is statement.pins and functions == statement.functions:
         return statement
+    if pinned is not None:
+        statement = _uncached(statement, pinned)
     return replace(statement, functions=functions, pins=pinned)
+
+
+def _uncached(statement: Statement, why: str) -> Statement:
+    if not statement.cacheable_shape:
+        return statement
+    return replace(statement, cacheable_shape=False, uncacheable_because=why)
 
 
 def _changed(kind: Kind, changes: Changes) -> Statement:

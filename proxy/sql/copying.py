@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from proxy.sql.lexer import Lexeme, Token
+from proxy.sql.prepared import query_in
 from proxy.sql.query import NotUnderstood
 from proxy.sql.statement import Kind, Scan, Statement, TableRef
 
@@ -19,7 +20,7 @@ def copy(tokens: Sequence[Token], text: str, classify: Classify) -> Statement:
     table: TableRef | None = None
     if rest[0].word == "(":
         end = closing(rest, 0)
-        inner, rest = classify(rest[1:end], text), rest[end + 1 :]
+        inner, rest = classify(query_in(rest[1:end]), text), rest[end + 1 :]
     elif rest[0].is_name:
         table, rest = relation(rest)
         if rest and rest[0].word == "(":

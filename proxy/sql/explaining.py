@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from proxy.sql.copying import closing
 from proxy.sql.lexer import Token
-from proxy.sql.query import NotUnderstood
+from proxy.sql.query import VERBS, NotUnderstood
 from proxy.sql.statement import Kind, Statement
 
 Classify = Callable[[Sequence[Token], str], Statement]
+_ALSO_EXPLAINED = frozenset({"declare", "create", "refresh", "execute"})
 _FALSE = frozenset({"false", "off", "0"})
 
 
@@ -24,7 +25,7 @@ def explain(tokens: Sequence[Token], text: str, classify: Classify) -> Statement
     if "penstock" in options:
         return Statement(Kind.EXPLAIN, asks_route_of=_text_of(rest, text))
     inner = replace(
-        classify(rest, text),
+        classify(_explained(rest), text),
         kind=Kind.EXPLAIN,
         name=None,
         cacheable_shape=False,
@@ -38,6 +39,12 @@ def explain(tokens: Sequence[Token], text: str, classify: Classify) -> Statement
         writes_unknown=False,
         assigned=frozenset(),
     )
+
+
+def _explained(tokens: Sequence[Token]) -> Sequence[Token]:
+    if tokens[0].word not in VERBS and tokens[0].word not in _ALSO_EXPLAINED:
+        raise NotUnderstood(f'EXPLAIN takes no "{tokens[0].text[:40]}"')
+    return tokens
 
 
 def _options(tokens: Sequence[Token]) -> tuple[Sequence[Token], set[str]]:

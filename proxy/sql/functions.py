@@ -15,16 +15,17 @@ GRAMMAR_FUNCTIONS = word_set(
 """Names with a grammar of their own. `analyse` reports them as called; a catalogue need not hold
 them, and none writes, locks or leaves anything behind."""
 
-# Reserved words and those that PostgreSQL doesn't take as a function's name (appendix C). Others,
-# such as LEFT, LIKE, OVER or KEY, may be functions.
-NEVER_FUNCTIONS = word_set(
+RESERVED = word_set(
     "all analyse analyze and any as asc asymmetric both case check collate column constraint "
     "create default deferrable desc distinct do else end except false fetch for foreign from "
     "grant group having in initially intersect into lateral leading limit not null offset on "
     "only or order placing primary references returning select some symmetric table then to "
-    "trailing true union unique using variadic when where window with between exists values "
-    "setof inout out none"
+    "trailing true union unique using variadic when where window with"
 )
+"""Words that are never a name unless quoted (appendix C), but those that are calls by themselves,
+such as CURRENT_USER."""
+# These may be names, but not of functions. Others, such as LEFT, LIKE, OVER or KEY, may be.
+NEVER_FUNCTIONS = RESERVED | word_set("between exists values setof inout out none")
 TYPES = word_set(
     "bigint bit boolean char character dec decimal float int integer interval national nchar "
     "numeric precision real smallint time timestamp varchar varying"
@@ -38,10 +39,16 @@ _GRAMMAR_AFTER = {
     "set": ("update",),
     "join": ("inner", "left", "right", "full", "cross", "outer", "natural"),
     "key": ("primary", "foreign"),
+    "insert": ("then",),
+    "by": ("order", "group", "partition"),
+    "materialized": ("as", "not"),
+    "bernoulli": ("tablesample",),
+    "system": ("tablesample",),
 }
 CONTEXT_WORDS = frozenset(_GRAMMAR_AFTER)
-# No call stands right after these: a table's or CTE's columns, an alias's, a type's modifier.
-_NO_CALL_AFTER = frozenset({"into", "::", "as", "with"})
+# No call stands right after these: a table's, CTE's or alias's columns, a type's modifier, the
+# values of a prepared statement.
+_NO_CALL_AFTER = frozenset({"into", "::", "as", "with", "copy", "table", "execute", "prepare"})
 
 
 def called(tokens: Sequence[Token]) -> frozenset[str]:
@@ -50,7 +57,7 @@ def called(tokens: Sequence[Token]) -> frozenset[str]:
     return frozenset(
         _qualified(tokens, index - 1)
         for index, token in enumerate(tokens)
-        if token.word == "(" and index and _may_call(tokens, index - 1)
+        if token.word == "(" and index > 1 and _may_call(tokens, index - 1)
     )
 
 

@@ -15,6 +15,12 @@ NAME_BYTES = 63
 """PostgreSQL cuts longer identifiers (NAMEDATALEN - 1)."""
 
 
+LONG_TEXT = 32_768
+"""Characters from which on long lists of constants are cut down."""
+MANY = 64
+MAX_TOKENS = 60_000
+
+
 class LexError(ValueError):
     """The text can't be split into tokens: what is wrong, and at which character."""
 
@@ -59,6 +65,8 @@ class Lexed(NamedTuple):
 
     tokens: list[Token]
     comments: list[str]
+    condensed: bool = False
+    """Long lists of constants are left out but for their beginning."""
 
 
 _UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
@@ -102,7 +110,7 @@ _TOKEN = re.compile(
     | (?P<parameter>\$[0-9]++)
     | (?P<dollar>\$(?:[{_LETTER}][{_LETTER}0-9]*+)?+\$)
     | (?P<punctuation>::|:=|\.\.|[,()\[\].;:])
-    | (?P<operator>(?:(?!--|/\*)[{re.escape(_SELF)}])++)
+    | (?P<operator>(?:(?!--|/\*)[{re.escape(_SELF)}]){{1,{NAME_BYTES + 1}}}+)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -110,11 +118,32 @@ _JUNK = re.compile(rf"[{_LETTER}0-9]")
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _KEEPS_SIGN = re.compile(r"[~!@#%^&|`?]")
 
+_CONSTANT = rf"""(?:
+    [+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+ | \$[0-9]++
+  | {_PLAIN_BODY} | [eE]{_ESCAPE_BODY} | [nN][uU][lL][lL] | [dD][eE][fF][aA][uU][lL][tT]
+  | [tT][rR][uU][eE] | [fF][aA][lL][sS][eE]
+  )(?:::[A-Za-z_0-9]++)?+"""
+_CONSTANTS = rf"{_SPACE}*+{_CONSTANT}(?:{_SPACE}*+,{_SPACE}*+{_CONSTANT})"
+_AND_MORE = rf"{{{MANY - 1},}}+{_SPACE}*+"
+_ROW = rf"\({_CONSTANTS}*+{_SPACE}*+\)"
+_LONG_LIST = re.compile(
+    rf"""(?P<row>{_ROW})(?:{_SPACE}*+,{_SPACE}*+{_ROW}){_AND_MORE}
+      | (?P<open>[(\[])(?P<first>{_SPACE}*+{_CONSTANT})
+        (?:{_SPACE}*+,{_SPACE}*+{_CONSTANT}){_AND_MORE}[)\]]""",
+    re.VERBOSE,
+)
 
-def lex(text: str) -> Lexed:
-    """All tokens and comments of `text`. Raises LexError."""
+
+def lex(text: str, *, whole: bool = False) -> Lexed:
+    """The tokens and comments of `text`. Raises LexError, also for more than MAX_TOKENS.
+
+    Of a text longer than LONG_TEXT, lists of at least MANY constants and lists of as many rows of
+    constants are cut down to the first one, unless `whole`.
+    """
     tokens: list[Token] = []
     comments: list[str] = []
+    condenses = len(text) > LONG_TEXT and not whole
+    condensed = False
     position, length = 0, len(text)
     match_at = _TOKEN.match
     while position < length:
@@ -133,8 +162,29 @@ def lex(text: str) -> Lexed:
             token = _token(text, group, position, end)
             tokens.append(token)
             end = token.end
+            if condenses and token.text in ("(", "[") and (cut := _list_at(text, position)):
+                tokens += cut[0]
+                end = cut[1]
+                condensed = True
+        if len(tokens) > MAX_TOKENS:
+            raise LexError(f"it has more than {MAX_TOKENS} words")
         position = end
-    return Lexed(tokens, comments)
+    return Lexed(tokens, comments, condensed)
+
+
+def _list_at(text: str, start: int) -> tuple[list[Token], int] | None:
+    """The tokens after the parenthesis at `start` and up to where the first of a long list's
+    constants or rows ends, and where the list itself ends; None if there is no long list."""
+    match = _LONG_LIST.match(text, start)
+    if match is None:
+        return None
+    row = match["row"]
+    first = row[1:] if row else match["first"]
+    tokens = [
+        token._replace(start=token.start + start + 1, end=token.end + start + 1)
+        for token in lex(first).tokens
+    ]
+    return tokens, match.end() if row else match.end() - 1
 
 
 def _token(text: str, group: str, start: int, end: int) -> Token:

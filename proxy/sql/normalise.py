@@ -158,7 +158,7 @@ def _is_cast_after(constant: str, passed: str) -> bool:
 
 def _by_tokens(text: str) -> Shape | None:
     try:
-        lexed = lex(text)
+        lexed = lex(text, whole=True)
     except LexError:
         return None
     tokens = lexed.tokens

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from proxy.sql.lexer import Token
-from proxy.sql.query import NotUnderstood
+from proxy.sql.query import VERBS, NotUnderstood
 from proxy.sql.statement import Kind, Statement
 
 Classify = Callable[[Sequence[Token], str], Statement]
@@ -16,7 +16,7 @@ def prepare(tokens: Sequence[Token], text: str, classify: Classify) -> Statement
         return Statement(Kind.TWO_PHASE)
     if len(tokens) < 4 or not tokens[1].is_name:
         raise NotUnderstood("PREPARE without a name and a statement")
-    inner = classify(after(tokens, "as"), text)
+    inner = classify(query_in(after(tokens, "as")), text)
     return replace(
         inner,
         kind=Kind.PREPARE,
@@ -44,8 +44,15 @@ def deallocate(tokens: Sequence[Token]) -> Statement:
 
 def declare(tokens: Sequence[Token], text: str, classify: Classify) -> Statement:
     """DECLARE name … CURSOR … FOR query. Raises NotUnderstood."""
-    inner = classify(after(tokens, "for"), text)
+    inner = classify(query_in(after(tokens, "for")), text)
     return replace(inner, kind=Kind.DECLARE, cacheable_shape=False, uncacheable_because="DECLARE")
+
+
+def query_in(tokens: Sequence[Token]) -> Sequence[Token]:
+    """`tokens`, if they begin a query. Raises NotUnderstood."""
+    if not tokens or tokens[0].word not in VERBS:
+        raise NotUnderstood("only a query may stand inside the statement")
+    return tokens
 
 
 def after(tokens: Sequence[Token], word: str) -> Sequence[Token]:

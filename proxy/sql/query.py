@@ -22,7 +22,6 @@ from proxy.sql.statement import Kind, Scan, Statement
 
 VERBS = frozenset({"select", "values", "table", "with", "insert", "update", "delete", "merge", "("})
 
-MAX_TOKENS = 60_000
 MAX_DEPTH = 120
 MAX_BRACKETS = 4
 """Nesting of [ ]: sqlglot needs twice the time for each level."""
@@ -62,7 +61,7 @@ def query(tokens: Sequence[Token]) -> Statement:
 def _parsed(tokens: Sequence[Token]) -> Statement:
     tree = _parse(tokens)
     kind = next((kind for of, kind in _KINDS if isinstance(tree, of)), Kind.UNKNOWN)
-    found = scans.find(tree, tokens, any(token.word == "overriding" for token in tokens))
+    found = scans.find(tree, tokens, _overrides_user_values(tokens))
     _check(tokens, found, kind)
     locking = locks(tokens)
     unique = _in_order(found.scans)
@@ -79,13 +78,17 @@ def _parsed(tokens: Sequence[Token]) -> Statement:
     )
 
 
+def _overrides_user_values(tokens: Sequence[Token]) -> bool:
+    return any(a.word == "overriding" and b.word == "user" for a, b in pairwise(tokens))
+
+
 def _surely_reads(tokens: Sequence[Token]) -> bool:
     """Whether a statement that wasn't parsed can do nothing but read, functions aside: it begins as
     a query does, and no word that changes or locks anything occurs in it, whatever it means."""
     if tokens[0].word in _CHANGES or locks(tokens):
         return False
     return not any(
-        token.word in _CHANGES and (not index or tokens[index - 1].word != ".")
+        token.word in _CHANGES and (not index or tokens[index - 1].word not in (".", "as"))
         for index, token in enumerate(tokens)
     )
 
@@ -121,8 +124,6 @@ def _selects_into(tokens: Sequence[Token]) -> bool:
 
 
 def _parse(tokens: Sequence[Token]) -> exp.Expr:
-    if len(tokens) > MAX_TOKENS:
-        raise NotUnderstood(f"it has more than {MAX_TOKENS} words")
     _check_depth(tokens)
     try:
         trees = _DIALECT.parse(render(tokens))

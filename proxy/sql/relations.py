@@ -7,6 +7,7 @@ taken for the only one that a statement touches.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from proxy.sql.functions import RESERVED
 from proxy.sql.lexer import Token
 from proxy.sql.statement import TableRef
 from proxy.sql.words import word_set
@@ -21,15 +22,14 @@ _CLOSES = word_set(
     "where group having window order limit offset fetch for union intersect except returning "
     "set when values default"
 )
-_PASSED_OVER = frozenset({"only", "lateral", "from"})
 
 
 @dataclass(slots=True)
 class _Level:
     """What is known inside one pair of parentheses."""
 
-    query: bool = False
     takes_from: bool = False
+    takes_using: bool = False
     in_list: bool = False  # between FROM and the next clause
     expects: bool = False  # the next name is a relation
 
@@ -45,7 +45,8 @@ def named(tokens: Sequence[Token]) -> list[TableRef]:
             levels.append(_Level(in_list=level.expects, expects=level.expects))
             level.expects = False
         elif token.word in (")", "]"):
-            levels = levels[:-1] or [_Level()]
+            levels.pop()
+            levels = levels or [_Level()]
         elif level.expects and _is_relation(tokens, index):
             index = _take(tokens, index, found)
             level.expects = False
@@ -58,10 +59,11 @@ def named(tokens: Sequence[Token]) -> list[TableRef]:
 def _step(tokens: Sequence[Token], index: int, level: _Level) -> None:
     word = tokens[index].word
     before = tokens[index - 1].word if index else ""
-    if before == ".":
+    if before in (".", "as"):
         return
     if word in _STARTS_QUERY and before not in _BEFORE_CLAUSE:
         level.takes_from = level.takes_from or word in _TAKES_FROM
+        level.takes_using = level.takes_using or word in ("delete", "merge")
         level.in_list = False
         level.expects = word == "update"
     elif word == "into" or (word == "table" and before != "into"):
@@ -78,25 +80,19 @@ def _opens_list(tokens: Sequence[Token], index: int, level: _Level) -> bool:
     word = tokens[index].word
     if word == "from":
         return level.takes_from and not _is_distinct_from(tokens, index)
-    return word == "join" or (word == "using" and _deletes_or_merges(tokens, index))
+    return word == "join" or (word == "using" and level.takes_using)
 
 
 def _is_relation(tokens: Sequence[Token], index: int) -> bool:
     token = tokens[index]
     if token.word == "rows" and index + 1 < len(tokens) and tokens[index + 1].word == "from":
         return False
-    return token.is_name and token.word not in _PASSED_OVER and token.word not in _STARTS_QUERY
+    return token.is_name and token.word not in RESERVED and token.word not in _STARTS_QUERY
 
 
 def _is_distinct_from(tokens: Sequence[Token], index: int) -> bool:
     words = [token.word for token in tokens[max(0, index - 2) : index]]
     return words in (["is", "distinct"], ["not", "distinct"])
-
-
-def _deletes_or_merges(tokens: Sequence[Token], index: int) -> bool:
-    """Whether this USING is DELETE's or MERGE's: a join's is followed by a parenthesis only, and
-    an ORDER BY's by an operator."""
-    return tokens[index + 1].is_name if index + 1 < len(tokens) else False
 
 
 def _take(tokens: Sequence[Token], index: int, found: list[TableRef]) -> int:

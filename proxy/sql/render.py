@@ -33,6 +33,8 @@ _UNQUOTED = (
         "materialized partition matched"
     )
 )
+# The last words of types' names, which sqlglot knows, and of the constructor ARRAY[].
+_NO_TYPE_END = frozenset({"array", "zone", "precision", "varying"})
 
 
 def render(tokens: Sequence[Token]) -> str:
@@ -62,12 +64,16 @@ def _word(tokens: Sequence[Token], index: int, before: Token | None) -> tuple[st
         return "true", 2
     if token.word == "overriding" and after[1:] == ["value"]:
         return "", 2
+    if token.word == "for" and after == ["read", "only"]:
+        return "", 2
     if token.word == "at" and after[:1] == ["local"]:
         return "", 1
     if (
         token.word == "using" and after[:1] and _is_operator(tokens[index + 1])
     ):  # ORDER BY … USING <
         return "", 1
+    if after == ["[", "]"] and token.word not in _NO_TYPE_END:  # an array of a type unknown to it
+        return "text", 0
     called = after[:1] == ["("] and token.word not in _UNQUOTED
     qualified = before is not None and before.word == "."
     if called or qualified or not token.word.isascii() or "$" in token.word:

@@ -39,7 +39,7 @@ class _Walk:
 
 def find(tree: exp.Expr, tokens: Sequence[Token], overriding: bool = False) -> Found:
     """All that `tree`, parsed from the rendering of `tokens`, touches. `overriding`: INSERT has
-    OVERRIDING … VALUE, after which the values given are not always those stored."""
+    OVERRIDING USER VALUE, so that identity columns don't get the values given."""
     walk = _Walk(tokens, overriding)
     pending: list[tuple[exp.Expr, _Names]] = walk.pending
     pending.append((tree, frozenset()))
