@@ -6,16 +6,16 @@ went are noted, and the backend returns to its pool.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from proxy.pool.backend import Backend
+from proxy.pool.backend import Backend, Borrower
 from proxy.pool.cancel import cancel_on_server
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import DEFAULTS, difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
-from proxy.routing.route import Refused, Route, Target
-from proxy.session import caching, settings_sync
+from proxy.routing.route import Refused, Route
+from proxy.session import caching, settings_sync, states
 from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, on_primary
@@ -23,7 +23,6 @@ from proxy.session.context import DatabaseContext
 from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.sharding import shard_of
-from proxy.session.states import State
 from proxy.session.transaction import ABORTED, FAILED, IDLE, Transaction
 from proxy.topology.node import Node, Role
 from proxy.wire import errors, messages
@@ -38,14 +37,14 @@ _SETTINGS_UNKNOWN = PgError(
     "the connection to the server was lost before the session's settings could be read back",
     "connect again: settings that were changed last may not be in force",
 )
-_PARAMETER_STATUS = ord("S")
-PREPARED_CAPACITY = 500
+_PARAMETER_STATUS: Final = ord("S")
+PREPARED_CAPACITY: Final = 500
 """Prepared statements kept on one backend."""
-_MOST_RETRIES = 2
+_MOST_RETRIES: Final = 2
 
 
-class Upstream:
-    """See the module's docstring. Implements `pool.Borrower` and `backend.Owner`."""
+class Upstream(Borrower):
+    """See the module's docstring."""
 
     def __init__(self, session: "Session", context: DatabaseContext, client: Client) -> None:
         self._session = session
@@ -57,6 +56,8 @@ class Upstream:
         self._literals: tuple[bytes | None, ...] = ()
         self._fill: caching.Fill | None = None
         self._pool: Pool | None = None
+        self._pools: dict[str, Pool] = {}
+        """Those used so far, by node."""
         self._exchange: tuple[Exchange, Callable[[Exchange], None]] | None = None
         self._plans: list[Plan] = []
         """Plans of what was sent since the last ReadyForQuery."""
@@ -105,13 +106,13 @@ class Upstream:
         self._retries = 0
         cache = self._context.cache
         if plan.writes and cache is not None:
-            self._session.state = State.WAITING
+            self._session.state = states.WAITING
             cache.move(self._context.name, plan.writes, self._dispatch_unless_closed)
         else:
             self._dispatch()
 
     def _dispatch_unless_closed(self) -> None:
-        if self._session.state is not State.CLOSED:
+        if self._session.state != states.CLOSED:
             self._dispatch()
 
     def _dispatch(self) -> None:
@@ -136,10 +137,10 @@ class Upstream:
                 plan,
                 facts,
                 context.topology,
-                context.settings.replicas,
+                context.replicas,
                 context.turn,
                 shard,
-                context.routing.max_lag,
+                context.max_lag,
             )
         except Refused as refused:
             self._session.refuse(PgError(refused.sqlstate, refused.message, refused.hint))
@@ -149,8 +150,11 @@ class Upstream:
             return
         assert route.node is not None
         self.route = route
-        self._pool = pool = context.pool_of(route.node, self._client.user)
-        self._session.state = State.WAITING
+        pool = self._pools.get(route.node.name)
+        if pool is None:
+            pool = self._pools[route.node.name] = context.pool_of(route.node, self._client.user)
+        self._pool = pool
+        self._session.state = states.WAITING
         self._queued = True
         backend = pool.acquire(self)
         if backend is not None:
@@ -223,7 +227,7 @@ class Upstream:
         """Run a query of Penstock's own on the linked backend."""
         assert self.backend is not None
         assert self.backend.transport is not None
-        self._session.state = State.WAITING
+        self._session.state = states.WAITING
         self._exchange = (Exchange(), done)
         self.backend.unnamed = None
         self.backend.transport.write(messages.query(sql))
@@ -261,7 +265,7 @@ class Upstream:
                 transaction.schema_changes += 1
                 self._context.catalogue.schema_change_begins()
         self._plans.append(plan)
-        self._session.state = State.ACTIVE
+        self._session.state = states.ACTIVE
         backend.transport.write(payload)
         if self.unsynced:
             self._session.run()
@@ -280,7 +284,7 @@ class Upstream:
         return (
             self._client.transaction.status == IDLE
             and self.route is not None
-            and self.route.target is Target.REPLICA
+            and self.route.on_replica
             and self._client.facts.pinned is None
             and self._retries < _MOST_RETRIES
         )
@@ -377,7 +381,7 @@ class Upstream:
         if transaction.writes and self._context.cache is not None:
             passed += relay.held
             moved = frozenset(transaction.writes)
-            self._session.state = State.WAITING
+            self._session.state = states.WAITING
             self._settling = True
             self._context.cache.move(self._context.name, moved, lambda: self._deliver(passed))
         else:
@@ -407,6 +411,14 @@ class Upstream:
     def _note_effects(self) -> None:
         """What the statements did to the session and to its backend."""
         facts, backend, relay = self._client.facts, self.backend, self._relay
+        if (
+            self._plan.plain
+            and self._plan.reads_only
+            and len(self._plans) == 1
+            and relay.status == IDLE
+            and not facts.in_transaction
+        ):
+            return
         assert backend is not None
         for plan in self._plans:
             if plan.pins is not None and facts.pinned is None and self._took_hold(plan):
@@ -427,7 +439,7 @@ class Upstream:
         """Whether the transaction that has ended may have written."""
         transaction, backend = self._client.transaction, self.backend
         assert backend is not None
-        if transaction.read_only or (self.route and self.route.target is Target.REPLICA):
+        if transaction.read_only or (self.route is not None and self.route.on_replica):
             return False
         return transaction.wrote or any(plan.access is Access.WRITE for plan in self._plans)
 
@@ -439,7 +451,7 @@ class Upstream:
         if self._client.transaction.failed:
             pass
         elif self.route is not None and not self._abandoned:
-            self._session.count(self.route.target, self.route.node.name if self.route.node else "")
+            self._session.count(self.route)
         if passed:
             self._session.write(passed)
         if relay.rest and (
@@ -585,7 +597,7 @@ class Upstream:
             session.fatal(error)
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
-        elif session.state is State.IDLE or (session.state is State.WAITING and not in_exchange):
+        elif session.state == states.IDLE or (session.state == states.WAITING and not in_exchange):
             if self.unsynced:
                 session.fatal(error)
             elif client.transaction.status != IDLE:
@@ -595,7 +607,7 @@ class Upstream:
         elif not relay.done and relay.untouched and self._may_retry():
             self._try_elsewhere("the connection to a replica was lost")
         else:
-            copying = session.state is State.COPY_IN
+            copying = session.state == states.COPY_IN
             told = bool(relay.errors) and not relay.untouched
             self.unsynced = self._early_sync = self._copying = False
             self._relay = Relay()
