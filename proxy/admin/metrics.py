@@ -100,8 +100,8 @@ def _query_metrics(counters: Counters) -> Iterator[Metric]:
         "Queries answered, by where they went, the node and the kind of statement.",
         labels=["route", "node", "kind"],
     )
-    for labels, count in sorted(counters.queries.items()):
-        queries.add_metric(labels, count)
+    for labels in sorted(counters.queries):
+        queries.add_metric(labels, counters.queries[labels].count)
     yield queries
     yield _durations(counters.latency)
     yield _tally(

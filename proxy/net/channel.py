@@ -10,28 +10,35 @@ import asyncio
 import select
 import socket
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, Final
 
-_READ = select.EPOLLIN
-_WRITE = select.EPOLLOUT
-_GONE = select.EPOLLHUP | select.EPOLLERR
+_READ: Final = select.EPOLLIN
+_WRITE: Final = select.EPOLLOUT
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
-_SMALL_READ = 8 * 1024
-_LARGE_READ = 64 * 1024
+_SMALL_READ: Final = 8 * 1024
+_LARGE_READ: Final = 64 * 1024
 """Bytes; larger blocks would be mapped anew by malloc for each read."""
-_EVENTS = 128
+_EVENTS: Final = 128
 
 
-class ChannelProtocol(Protocol):
+class ChannelProtocol:
     """What a channel calls; as asyncio.Protocol."""
 
-    def data_received(self, data: bytes) -> None: ...
+    def connection_made(self, transport: "Channel") -> None:
+        """The channel is open; called by who opened it."""
 
-    def connection_lost(self, exc: Exception | None) -> None: ...
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
 
-    def pause_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The last call."""
 
-    def resume_writing(self) -> None: ...
+    def pause_writing(self) -> None:
+        """The peer takes less than it is sent."""
+
+    def resume_writing(self) -> None:
+        """The peer has taken all."""
 
 
 class Poller:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
@@ -17,16 +16,10 @@ _ACCEPTS_AT_ONCE = 64
 _PAUSE_WITHOUT_DESCRIPTORS = 0.2
 
 
-class Connecting(ChannelProtocol, Protocol):
-    """A protocol that is given its channel first."""
-
-    def connection_made(self, transport: Channel, /) -> None: ...
-
-
 class Listener:
     """A listening socket whose connections become channels."""
 
-    def __init__(self, sock: socket.socket, factory: Callable[[], Connecting]) -> None:
+    def __init__(self, sock: socket.socket, factory: Callable[[], ChannelProtocol]) -> None:
         self._socket = sock
         self._factory = factory
         self._loop = asyncio.get_running_loop()
@@ -69,7 +62,7 @@ class Listener:
             self._socket.close()
 
 
-def listen(host: str, port: int, factory: Callable[[], Connecting]) -> Listener:
+def listen(host: str, port: int, factory: Callable[[], ChannelProtocol]) -> Listener:
     """Listen on a TCP address. Raises OSError if it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.getaddrinfo(host, port, family if ":" in host else 0, socket.SOCK_STREAM)
@@ -86,7 +79,7 @@ def listen(host: str, port: int, factory: Callable[[], Connecting]) -> Listener:
     return Listener(sock, factory)
 
 
-async def connect(host: str, port: int, protocol: Connecting) -> None:
+async def connect(host: str, port: int, protocol: ChannelProtocol) -> None:
     """Connect `protocol` to a TCP address. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

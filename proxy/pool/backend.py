@@ -6,9 +6,9 @@ status), so that the next owner can be given exactly its own.
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final
 
-from proxy.net.channel import Channel
+from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.settings_state import DEFAULTS, SettingsState
 from proxy.topology.node import Node
 from proxy.wire import errors
@@ -16,25 +16,30 @@ from proxy.wire.errors import PgError, ProtocolViolation
 from proxy.wire.messages import TERMINATE
 from proxy.wire.server_login import ServerLogin
 
-IDLE = ord("I")
-IN_TRANSACTION = ord("T")
-FAILED = ord("E")
-
-HIGH_WATER = 256 * 1024
+HIGH_WATER: Final = 256 * 1024
 """Bytes waiting to go out at which the other side is no longer read from."""
 
 
-class Owner(Protocol):
-    """Who a backend's bytes go to while it is lent."""
+class Borrower:
+    """Who is lent a backend, or waits for one, and whom its bytes go to meanwhile."""
 
-    def backend_data(self, data: bytes) -> None: ...
+    def backend_lent(self, backend: "Backend") -> None:
+        """The pool's answer: it is yours until you release it."""
 
-    def backend_lost(self, error: PgError) -> None: ...
+    def backend_refused(self, error: PgError) -> None:
+        """The pool's answer: there is none to be had."""
 
-    def backend_congested(self, congested: bool) -> None: ...
+    def backend_data(self, data: bytes) -> None:
+        """Bytes from the server."""
+
+    def backend_lost(self, error: PgError) -> None:
+        """The connection broke; the backend is no longer yours."""
+
+    def backend_congested(self, congested: bool) -> None:
+        """The server takes less than it is sent, or all again."""
 
 
-class Backend:
+class Backend(ChannelProtocol):
     """A server connection. The pool makes it, lends it, and hears of its end."""
 
     __slots__ = (
@@ -71,7 +76,7 @@ class Backend:
         self._on_lost = on_lost
         self._buffer = b""
         self.transport: Channel | None = None
-        self.owner: Owner | None = None
+        self.owner: Borrower | None = None
         self.closed = False
         self.in_use = False
         self.connected_at = self.idle_since = time.monotonic()

@@ -4,13 +4,12 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
 from proxy.config.settings import PoolSettings
 from proxy.net.listener import connect
-from proxy.pool.backend import Backend
+from proxy.pool.backend import Backend, Borrower
 from proxy.tasks import spawn
 from proxy.topology.node import Node
 from proxy.wire import errors
@@ -18,14 +17,6 @@ from proxy.wire.errors import PgError
 from proxy.wire.server_login import ServerLogin
 
 log = structlog.get_logger(__name__)
-
-
-class Borrower(Protocol):
-    """Who waits for a backend."""
-
-    def backend_lent(self, backend: Backend) -> None: ...
-
-    def backend_refused(self, error: PgError) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +42,8 @@ class Pool:
         self._last_error: PgError | None = None
         self._retry_at = 0.0
         self._closing = False
+        self._now = time.monotonic()
+        """As of the last sweep: precise enough for lifetimes, and free."""
         self.welcome: dict[bytes, bytes] | None = None
         """ParameterStatus values of a fresh login."""
 
@@ -117,12 +110,12 @@ class Pool:
             self.node.in_use += 1
             borrower.backend_lent(backend)
         else:
-            backend.idle_since = time.monotonic()
+            backend.idle_since = self._now
             self._idle.append(backend)
 
     def _too_old(self, backend: Backend) -> bool:
         lifetime = self.settings.max_lifetime
-        return bool(lifetime) and time.monotonic() - backend.connected_at > lifetime
+        return bool(lifetime) and self._now - backend.connected_at > lifetime
 
     def _grow(self) -> None:
         wanted = len(self._waiting) - self._connecting
@@ -220,6 +213,7 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Refuse those who waited too long, close what is idle or old, grow. Called each second."""
+        self._now = now
         while self._waiting and now - self._waiting[0][0] > self.settings.wait_timeout:
             _, borrower = self._waiting.popleft()
             borrower.backend_refused(

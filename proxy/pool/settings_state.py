@@ -6,9 +6,10 @@ identity; `difference` gives the SQL that turns one state into another.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 _interned: dict[tuple[tuple[str, bytes], ...], "SettingsState"] = {}
-_MAX_INTERNED = 100_000
+_MAX_INTERNED: Final = 100_000
 
 # Settings that can't change a result's bytes: they don't divide the cache.
 _WITHOUT_EFFECT_ON_RESULTS = frozenset(
@@ -66,7 +67,7 @@ def _fingerprint(pairs: tuple[tuple[str, bytes], ...]) -> bytes:
     )
 
 
-DEFAULTS = intern_settings({})
+DEFAULTS: Final = intern_settings({})
 
 
 def difference(current: SettingsState, wanted: SettingsState) -> bytes:

@@ -3,6 +3,8 @@
 On the hot path: no I/O, no allocation where a route of the same node and reason was made before.
 """
 
+from typing import Final, cast
+
 from proxy.config.settings import ReplicaSettings
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Facts, Route, RouteRefused, ShardUnresolved, Target
@@ -11,9 +13,7 @@ from proxy.topology.node import DatabaseTopology, Node, Role
 CANNOT_CONNECT_NOW = "57P03"
 FEATURE_NOT_SUPPORTED = "0A000"
 
-_ROUTES: dict[tuple[int, str], Route] = {}
-"""Routes made before, by id(node) and reason. Each holds its node, so an id is never reused."""
-_MOST_ROUTES = 4096
+_MOST_ROUTES: Final = 1024
 _TARGETS = {Role.PRIMARY: Target.PRIMARY, Role.REPLICA: Target.REPLICA, Role.SHARD: Target.SHARD}
 
 
@@ -68,17 +68,19 @@ def decide(
     return _without_replica(topology, facts, preference == "replica", max_lag)
 
 
-_READS = "only reads"
-_STAYS = "the transaction stays on its connection"
+_READS: Final = "only reads"
+_STAYS: Final = "the transaction stays on its connection"
 
 
 def _route(node: Node, reason: str) -> Route:
-    route = _ROUTES.get((id(node), reason))
+    route = node.routes.get(reason)
     if route is None:
-        if len(_ROUTES) >= _MOST_ROUTES:
-            _ROUTES.clear()
-        route = _ROUTES[id(node), reason] = Route(_TARGETS[node.role], node, reason)
-    return route
+        if len(node.routes) >= _MOST_ROUTES:
+            node.routes.clear()
+        route = node.routes[reason] = Route(
+            _TARGETS[node.role], node, reason, node.role is Role.REPLICA
+        )
+    return cast(Route, route)
 
 
 def _begins_reading(plan: Plan, facts: Facts) -> bool:

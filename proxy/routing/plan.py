@@ -107,6 +107,10 @@ class Plan:
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
     effects: bool = field(init=False, default=False)
     """It leaves something that a session must remember until its transaction ends."""
+    reads_only: bool = field(init=False, default=False)
+    """`access` is READ."""
+    plain: bool = field(init=False, default=False)
+    """To be relayed as it is: no answer of Penstock's own, nothing to remember or to undo."""
 
     def __post_init__(self) -> None:
         effects = bool(
@@ -118,4 +122,15 @@ class Plan:
             or self.sets_transaction
             or self.changes_schema
         )
+        reads_only = self.access is Access.READ
+        plain = (
+            (reads_only or self.access is Access.WRITE)
+            and not effects
+            and not self.pins
+            and not self.deallocates
+            and not self.deallocates_all
+            and not self.ends_transaction
+        )
         object.__setattr__(self, "effects", effects)
+        object.__setattr__(self, "reads_only", reads_only)
+        object.__setattr__(self, "plain", plain)

@@ -1,8 +1,9 @@
 """Where one execution goes, and why."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from proxy.topology.counters import Tally
 from proxy.topology.node import Node
 
 
@@ -23,6 +24,9 @@ class Route:
     target: Target
     node: Node | None
     reason: str
+    on_replica: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict, compare=False, repr=False)
+    """What has gone this way, by kind of statement."""
 
 
 @dataclass(slots=True)

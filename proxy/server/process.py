@@ -15,9 +15,9 @@ from proxy.config.settings import AuthSettings, Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen
 from proxy.server.databases import Database, make_database
+from proxy.session import states
 from proxy.session.login import LoginProtocol, Reception
 from proxy.session.registry import Registry
-from proxy.session.states import State
 from proxy.tasks import spawn
 from proxy.topology.counters import Counters
 from proxy.wire import errors
@@ -144,7 +144,7 @@ class Process:
         await asyncio.sleep(0)
 
     def _busy(self) -> bool:
-        return any(session.state is not State.IDLE for session in self.registry)
+        return any(session.state != states.IDLE for session in self.registry)
 
     async def run(self) -> None:
         """Start, wait for SIGINT or SIGTERM, stop."""

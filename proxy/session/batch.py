@@ -6,28 +6,29 @@ prepared) is settled by `render`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.session.prepared import MISSING_NAME, Prepared
 from proxy.wire.messages import close_statement, parse
 
-QUERY = ord("Q")
-SYNC = ord("S")
-FLUSH = ord("H")
-FUNCTION_CALL = ord("F")
-TERMINATE = ord("X")
-OVERFLOW = ord("+")
+QUERY: Final = 81  # Q
+SYNC: Final = 83  # S
+FLUSH: Final = 72  # H
+FUNCTION_CALL: Final = 70  # F
+TERMINATE: Final = 88  # X
+OVERFLOW: Final = 43  # +
 """Not a message: the batch grew so large that its first part is sent before its end is known."""
 
 # How an answer's ParseComplete or CloseComplete is passed on.
-FORWARD = 0
-SWALLOW = 1  # Penstock's own Parse or Close
-AS_PARSE = 2  # a Close that stood in for the client's Parse
+FORWARD: Final = 0
+SWALLOW: Final = 1  # Penstock's own Parse or Close
+AS_PARSE: Final = 2  # a Close that stood in for the client's Parse
 
 # What a reference does.
-USES = 0  # Bind or Describe of a statement: it must be prepared before
-PARSES = 1  # the client's Parse of a named statement
-PARSES_AGAIN = 2  # the client's Parse of a name that it has already: the server must object
-CLOSES = 3  # the client's Close of a name that it has: other clients may go on with the statement
+USES: Final = 0  # Bind or Describe of a statement: it must be prepared before
+PARSES: Final = 1  # the client's Parse of a named statement
+PARSES_AGAIN: Final = 2  # the client's Parse of a name that it has already: the server must object
+CLOSES: Final = 3  # the client's Close of a name that it has: others may go on with the statement
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Batch:
         "end",
         "parts",
         "references",
+        "runs",
         "shape",
         "text",
         "unnamed",
@@ -90,6 +92,8 @@ class Batch:
         self.unnamed: Prepared | None = None
         """What the unnamed statement is after this batch, if it parses one."""
         self.closed_statements = 0
+        self.runs = end == QUERY
+        """It has more than Close, Sync and Flush."""
 
     @property
     def last_unnamed(self) -> Prepared | None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from proxy.routing.plan import Access, Plan, Refusal
 from proxy.sql.statement import Analysis
 from proxy.wire import errors
 
-_SEVERITY = {Access.READ: 0, Access.LOCAL: 1, Access.WRITE: 2, Access.REFUSE: 3}
+_SEVERITY: Final = {Access.READ: 0, Access.LOCAL: 1, Access.WRITE: 2, Access.REFUSE: 3}
 
-NOTHING = Plan(Analysis("", ()), "empty", Access.WRITE, "the batch runs no statement of its own")
+NOTHING: Final = Plan(
+    Analysis("", ()), "empty", Access.WRITE, "the batch runs no statement of its own"
+)
 """For a batch that only goes on with a portal, or closes something."""
 
 

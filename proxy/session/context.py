@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.cache.results import ResultCache
-from proxy.config.settings import DatabaseSettings, PoolSettings, RoutingSettings
+from proxy.config.settings import DatabaseSettings, PoolSettings, ReplicaSettings, RoutingSettings
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState
 from proxy.routing.plan import Plan
@@ -13,7 +13,7 @@ from proxy.session.client import Client
 from proxy.session.plans import PlanCache
 from proxy.session.prepared import PreparedRegistry
 from proxy.topology.catalogue_watch import CatalogueWatch
-from proxy.topology.counters import Counters
+from proxy.topology.counters import Counters, Tally
 from proxy.topology.node import DatabaseTopology, Node
 
 EVERYTHING = "*"
@@ -61,9 +61,17 @@ class DatabaseContext:
     writes: WriteClock = field(default_factory=WriteClock)
     welcomes: dict[tuple[str, SettingsState], dict[bytes, bytes]] = field(default_factory=dict)
     """ParameterStatus values by user and settings asked for at start-up."""
+    replicas: ReplicaSettings = field(init=False)
+    max_lag: float = field(init=False)
     turn: int = 0
     """Counts dispatches, for round-robin."""
     sharded: bool = False
+    cached: dict[str, Tally] = field(default_factory=dict)
+    """Answers from the cache, by kind of statement."""
+
+    def __post_init__(self) -> None:
+        self.replicas = self.settings.replicas
+        self.max_lag = self.routing.max_lag
 
     def fresh_after(self, client: Client, plan: Plan) -> float:
         """The moment whose acknowledged writes a read of this plan must see.

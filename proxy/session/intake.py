@@ -1,6 +1,6 @@
 """Bytes of an authenticated client to batches. Pure: no socket, no clock, no routing."""
 
-import struct
+from typing import Final
 
 from proxy.session.batch import (
     CLOSES,
@@ -18,16 +18,21 @@ from proxy.session.batch import (
 )
 from proxy.session.prepared import Prepared, PreparedRegistry
 from proxy.wire.errors import ProtocolViolation
+from proxy.wire.framing import uint32_at
 
-_uint32_at = struct.Struct(">I").unpack_from
+_PARSE: Final = 80  # P
+_BIND: Final = 66  # B
+_DESCRIBE: Final = 68  # D
+_EXECUTE: Final = 69  # E
+_CLOSE: Final = 67  # C
+_COPY_DATA: Final = 100  # d
+_COPY_DONE: Final = 99  # c
+_COPY_FAIL: Final = 102  # f
+_KINDS: Final = b"PBDECSHQFXdcf"
+_STATEMENT: Final = 83  # S
+_ZERO_ROWS: Final = b"\0\0\0\0"
 
-_PARSE, _BIND, _DESCRIBE, _EXECUTE, _CLOSE = b"PBDEC"
-_COPY_DATA, _COPY_DONE, _COPY_FAIL = b"dcf"
-_KINDS = b"PBDECSHQFXdcf"
-_STATEMENT = ord("S")
-_ZERO_ROWS = b"\0\0\0\0"
-
-MAX_BATCH = 1 << 20
+MAX_BATCH: Final = 1 << 20
 """Bytes of a batch whose end has not come at which its first part is sent."""
 
 
@@ -116,7 +121,7 @@ class Intake:
         position = start = self._position
         while size - position >= 5:
             kind = data[position]
-            length: int = _uint32_at(data, position + 1)[0]
+            length = uint32_at(data, position + 1)
             end = position + 1 + length
             if length < 4 or length > self._max_message:
                 raise ProtocolViolation(
@@ -222,6 +227,8 @@ class Intake:
     def _gather(self, kind: int, start: int, position: int, end: int) -> int:
         """Take one message of the extended protocol; gives the new start of what goes as it is."""
         batch = self._open()
+        if kind != _CLOSE:
+            batch.runs = True
         if kind == _BIND:
             return self._bind(batch, start, position, end)
         if kind == _EXECUTE:
@@ -374,7 +381,7 @@ class CopyIntake:
             return data[:position], data[position:]
         while position + 5 <= len(data):
             kind = data[position]
-            length: int = _uint32_at(data, position + 1)[0]
+            length = uint32_at(data, position + 1)
             if length < 4 or kind not in b"dcfHSX":
                 raise ProtocolViolation(f"message {chr(kind)!r} of {length} bytes during COPY")
             if kind == TERMINATE:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from proxy.net.channel import Channel
+from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.settings_state import SettingsState, intern_settings
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
@@ -47,7 +47,7 @@ class Reception:
     login_timeout: float
 
 
-class LoginProtocol:
+class LoginProtocol(ChannelProtocol):
     """The protocol of a connection until it is a `Session`."""
 
     def __init__(self, reception: Reception) -> None:
@@ -251,12 +251,6 @@ class LoginProtocol:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
-
-    def pause_writing(self) -> None:
-        pass  # a login is a few short messages
-
-    def resume_writing(self) -> None:
-        pass
 
     def _end(self) -> None:
         self._over = True

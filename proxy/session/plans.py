@@ -4,6 +4,7 @@ A shape without its literals may key a plan, never a result (see docs/architectu
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from proxy.routing.explain import explained_statement
 from proxy.routing.plan import Access, Plan
@@ -17,8 +18,8 @@ from proxy.topology.counters import Counters
 
 Planned = tuple[Plan, tuple[bytes | None, ...]]
 
-_GENERATION = 8192
-_LONGEST_KEPT = 16384
+_GENERATION: Final = 8192
+_LONGEST_KEPT: Final = 16384
 """Bytes of a text whose plan is kept; longer ones are analysed each time."""
 
 

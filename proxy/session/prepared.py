@@ -1,12 +1,14 @@
 """Prepared statements by content: clients that prepare the same text share one server-side name."""
 
+from typing import Final
+
 from proxy.routing.plan import Plan
 
-NAME_PREFIX = b"penstock_"
-MISSING_NAME = b"penstock_none"
+NAME_PREFIX: Final = b"penstock_"
+MISSING_NAME: Final = b"penstock_none"
 """A server-side name that is never prepared: closing it has no effect but an answer."""
 
-_GENERATION = 5000
+_GENERATION: Final = 5000
 
 
 class Prepared:

@@ -5,26 +5,34 @@ ErrorResponse may send it elsewhere, ParameterStatus and the COPY responses chan
 Rows of any size pass through in the pieces in which they came.
 """
 
-import struct
 from collections import deque
+from typing import Final
 
 from proxy.session.batch import AS_PARSE, FORWARD, Ack
 from proxy.wire.errors import READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
+from proxy.wire.framing import uint32_at
 from proxy.wire.messages import PARSE_COMPLETE
 
-_uint32_at = struct.Struct(">I").unpack_from
-
-_READY, _ERROR, _STATUS, _COPY_IN, _COPY_BOTH = b"ZESGW"
-_PARSE_COMPLETE, _CLOSE_COMPLETE = b"13"
-_COMMAND_COMPLETE, _DATA_ROW, _COPY_DATA = b"CDd"
+_READY: Final = 90  # Z
+_ERROR: Final = 69  # E
+_STATUS: Final = 83  # S
+_COPY_IN: Final = 71  # G
+_COPY_BOTH: Final = 87  # W
+_PARSE_COMPLETE: Final = 49  # 1
+_CLOSE_COMPLETE: Final = 51  # 3
+_COMMAND_COMPLETE: Final = 67  # C
+_DATA_ROW: Final = 68  # D
+_COPY_DATA: Final = 100  # d
+_NOTICE: Final = 78  # N
+_NOTIFICATION: Final = 65  # A
 
 # What a relay looks at beyond the messages above; the sum picks a table.
-_ACKS = 1
-_CAPTURE = 2
-_RETRY = 4
-_HOLD = 8
+_ACKS: Final = 1
+_CAPTURE: Final = 2
+_RETRY: Final = 4
+_HOLD: Final = 8
 
-_MAX_HELD = 1 << 20
+_MAX_HELD: Final = 1 << 20
 
 
 def _table(flags: int) -> bytes:
@@ -40,7 +48,7 @@ def _table(flags: int) -> bytes:
     return bytes(kind in kinds for kind in range(256))
 
 
-_TABLES = tuple(_table(flags) for flags in range(16))
+_TABLES: Final = tuple(_table(flags) for flags in range(16))
 
 
 class Relay:
@@ -166,7 +174,7 @@ class Relay:
         out: list[bytes] | None = None
         start = 0
         while size - position >= 5:
-            length: int = _uint32_at(data, position + 1)[0]
+            length = uint32_at(data, position + 1)
             end = position + 1 + length
             kind = data[position]
             if not table[kind]:
@@ -207,7 +215,7 @@ class Relay:
 
     @staticmethod
     def _check(data: bytes, position: int, size: int) -> None:
-        if size - position >= 5 and _uint32_at(data, position + 1)[0] < 4:
+        if size - position >= 5 and uint32_at(data, position + 1) < 4:
             raise ProtocolViolation("a message from the server has an impossible length")
 
     def _pass(self, data: bytes) -> bytes:
@@ -252,7 +260,7 @@ class Relay:
             self.copy_in = True
             self._capture = None
             self._no_retry()
-        elif kind in b"NA":
+        elif kind in (_NOTICE, _NOTIFICATION):
             self._capture = None
         else:
             self._no_retry()

@@ -6,29 +6,30 @@ and hand the rest to `upstream`. States are in `states`, decisions in `routing`.
 
 import time
 from collections.abc import Callable
+from time import perf_counter
+from typing import Final
 
-from proxy.net.channel import Channel
+from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
-from proxy.routing.route import Target
-from proxy.session import caching
+from proxy.routing.route import Route, Target
+from proxy.session import caching, states
 from proxy.session.answers import answer, failure
 from proxy.session.batch import CLOSES, FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Ack, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine
 from proxy.session.context import DatabaseContext
 from proxy.session.intake import CopyIntake, Intake
-from proxy.session.states import State
 from proxy.session.transaction import ABORTED, FAILED, IDLE, IN_TRANSACTION, Transaction
 from proxy.session.upstream import Upstream
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
-READ_AHEAD = 256 * 1024
+READ_AHEAD: Final = 256 * 1024
 """Bytes of batches to come at which a client is no longer read from."""
 
 
-class Session:
+class Session(ChannelProtocol):
     """See the module's docstring."""
 
     def __init__(
@@ -36,7 +37,7 @@ class Session:
     ) -> None:
         self.context = context
         self.client = client
-        self.state = State.IDLE
+        self.state = states.IDLE
         self.connected_at = time.time()
         self.upstream = Upstream(self, context, client)
         self._on_closed = on_closed
@@ -80,7 +81,7 @@ class Session:
         self._running = True
         try:
             while not self.congested and (
-                self.state is State.IDLE or (upstream.unsynced and self.state is State.ACTIVE)
+                self.state == states.IDLE or (upstream.unsynced and self.state == states.ACTIVE)
             ):
                 batch = self._intake.next()
                 if batch is None:
@@ -110,7 +111,7 @@ class Session:
                 self._skipping = False
                 self.write(messages.ready_for_query(self.client.transaction.status))
             return
-        self._started = time.perf_counter()
+        self._started = perf_counter()
         self._batch = batch
         self._plan = plan = self._plan_of(batch)
         if self.client.transaction.failed:
@@ -145,6 +146,8 @@ class Session:
 
     def _answered_here(self, batch: Batch, plan: Plan) -> bool:
         """Answer what needs no server; whether that was so."""
+        if plan.plain and batch.runs:
+            return False
         transaction, shape = self.client.transaction, batch.shape
         if plan.access is Access.REFUSE and plan.refusal is not None:
             refusal = plan.refusal
@@ -209,7 +212,8 @@ class Session:
         self._answer(answer(self._batch.shape, messages.NO_DATA, complete, status))
 
     def _answer(self, reply: bytes) -> None:
-        self.count(Target.LOCAL, "")
+        tally = self.context.counters.tally(Target.LOCAL.value, "", self._plan.kind)
+        tally.add(perf_counter() - self._started)
         self.write(reply)
 
     def refuse(self, error: PgError, skip: bool = False, told: bool = False) -> None:
@@ -251,18 +255,18 @@ class Session:
         if reason is not None:
             self.context.counters.cache_bypasses[reason] += 1
             return False
-        self.state = State.WAITING
+        self.state = states.WAITING
         caching.ask(self.context, self.client, batch, plan, self._cache_answered)
         return True
 
     def _cache_answered(self, hit: bytes | None, fill: caching.Fill | None) -> None:
         batch = self._batch
-        if self.state is not State.WAITING or batch is None:
+        if self.state != states.WAITING or batch is None:
             return
         if hit is None or self.client.transaction.failed:
             self._go_upstream(fill)
             return
-        self.count(Target.CACHE, "")
+        self._count_cached()
         self.write(caching.reply(batch, hit, self.client.transaction.status))
         self.idle()
 
@@ -270,15 +274,15 @@ class Session:
 
     def write(self, data: bytes) -> None:
         """Send to the client."""
-        if self._transport is not None and self.state is not State.CLOSED:
+        if self._transport is not None and self.state != states.CLOSED:
             self.context.counters.bytes_out += len(data)
             self._transport.write(data)
 
     def idle(self) -> None:
         """The batch has been answered: the next may start."""
-        if self.state is State.CLOSED:
+        if self.state == states.CLOSED:
             return
-        self.state = State.IDLE
+        self.state = states.IDLE
         self._copy = None
         if self._intake.gathering or self._reading_paused:
             self.run()
@@ -296,11 +300,23 @@ class Session:
         """DEALLOCATE ALL or DISCARD ALL went through."""
         self._intake.forget_all()
 
-    def count(self, target: Target, node: str) -> None:
-        """Count the batch that has been answered."""
-        counters = self.context.counters
-        counters.queries[target.value, node, self._plan.kind] += 1
-        counters.latency[target.value].observe(time.perf_counter() - self._started)
+    def count(self, route: Route) -> None:
+        """Count the batch that a server has answered."""
+        kind = self._plan.kind
+        tally = route.tallies.get(kind)
+        if tally is None:
+            node = route.node.name if route.node is not None else ""
+            tally = self.context.counters.tally(route.target.value, node, kind)
+            route.tallies[kind] = tally
+        tally.add(perf_counter() - self._started)
+
+    def _count_cached(self) -> None:
+        kind = self._plan.kind
+        tally = self.context.cached.get(kind)
+        if tally is None:
+            tally = self.context.counters.tally(Target.CACHE.value, "", kind)
+            self.context.cached[kind] = tally
+        tally.add(perf_counter() - self._started)
 
     def pause_reading(self, pause: bool) -> None:
         """Stop or go on reading from the client."""
@@ -320,12 +336,12 @@ class Session:
 
     def begin_copy(self) -> None:
         """The server waits for COPY data: what the client sends goes straight to it."""
-        self.state = State.COPY_IN
+        self.state = states.COPY_IN
         self._copy = CopyIntake()
         unread = self._intake.take_unread()
         if unread:
             self._copy_received(unread)
-        if self.state is State.COPY_IN and not self.upstream.congested:
+        if self.state == states.COPY_IN and not self.upstream.congested:
             self.pause_reading(False)
 
     def copy_is_over(self) -> bool:
@@ -352,8 +368,8 @@ class Session:
             self.upstream.send_copy(passed)
         if copy.ended:
             self._copy = None
-            if self.state is State.COPY_IN:
-                self.state = State.ACTIVE
+            if self.state == states.COPY_IN:
+                self.state = states.ACTIVE
             self.upstream.copy_ended()
             if rest:
                 self.data_received(rest)
@@ -386,8 +402,8 @@ class Session:
         self._leave()
 
     def _leave(self) -> None:
-        if self.state is State.CLOSED:
+        if self.state == states.CLOSED:
             return
-        self.state = State.CLOSED
+        self.state = states.CLOSED
         self.upstream.abandon()
         self._on_closed(self)

@@ -1,39 +1,36 @@
-"""The states of a client session, all in one place.
+"""The states of a client session, all in one place. Names as PgBouncer's where it has them.
 
-    waiting ──▶ idle ◀──────────────┐
-     (login)     │ a batch has come │
-                 ▼                  │
-              waiting ──▶ active ───┤ ReadyForQuery
-                 │          │ ▲     │
-                 │          ▼ │     │
-                 │         copy_in  │
-                 └──────────────────┘ answered by Penstock itself: cache, refusal, SHOW ROUTE
+     idle ◀───────────────┐
+      │ a batch has come  │
+      ▼                   │
+    waiting ──▶ active ───┤ ReadyForQuery
+      │          │ ▲      │
+      │          ▼ │      │
+      │        copy_in    │
+      └───────────────────┘ answered by Penstock itself: cache, refusal, SHOW ROUTE
 
 Any state may go to `closed`. A session in `idle` may still be linked to a backend: in an open
-transaction, or pinned.
+transaction, or pinned. States are plain numbers, as they are compared several times per query.
 """
 
-import enum
+from typing import Final
 
+IDLE: Final = 0
+"""Nothing is under way: the next batch may start."""
+WAITING: Final = 1
+"""For a backend, the cache, or an exchange of Penstock's own with the backend."""
+ACTIVE: Final = 2
+"""A batch was sent, its answer is being relayed."""
+COPY_IN: Final = 3
+"""The server reads COPY data from the client."""
+CLOSED: Final = 4
 
-class State(enum.Enum):
-    """What a session does. Names as PgBouncer's where it has them (include/bouncer.h)."""
+NAMES: Final = ("idle", "waiting", "active", "copy_in", "closed")
 
-    IDLE = "idle"
-    """Nothing is under way: the next batch may start."""
-    WAITING = "waiting"
-    """For a backend, the cache, or an exchange of Penstock's own with the backend."""
-    ACTIVE = "active"
-    """A batch was sent, its answer is being relayed."""
-    COPY_IN = "copy_in"
-    """The server reads COPY data from the client."""
-    CLOSED = "closed"
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.IDLE: frozenset({State.WAITING, State.ACTIVE, State.CLOSED}),
-    State.WAITING: frozenset({State.IDLE, State.ACTIVE, State.WAITING, State.CLOSED}),
-    State.ACTIVE: frozenset({State.IDLE, State.COPY_IN, State.WAITING, State.CLOSED}),
-    State.COPY_IN: frozenset({State.ACTIVE, State.IDLE, State.WAITING, State.CLOSED}),
-    State.CLOSED: frozenset(),
+TRANSITIONS: dict[int, frozenset[int]] = {
+    IDLE: frozenset({WAITING, ACTIVE, CLOSED}),
+    WAITING: frozenset({IDLE, ACTIVE, WAITING, CLOSED}),
+    ACTIVE: frozenset({IDLE, COPY_IN, WAITING, CLOSED}),
+    COPY_IN: frozenset({ACTIVE, IDLE, WAITING, CLOSED}),
+    CLOSED: frozenset(),
 }

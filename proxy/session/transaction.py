@@ -1,13 +1,16 @@
 """What a session must remember of its transaction until it ends."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.routing.plan import Plan
 from proxy.sql.statement import Begin
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
-IDLE, IN_TRANSACTION, FAILED = b"ITE"
+IDLE: Final = 73  # I
+IN_TRANSACTION: Final = 84  # T
+FAILED: Final = 69  # E
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class Transaction:
         return bool(self.touched) or self.touched_unknown or self.reset_all
 
 
-ABORTED = PgError(
+ABORTED: Final = PgError(
     errors.IN_FAILED_SQL_TRANSACTION,
     "current transaction is aborted, commands ignored until end of transaction block",
     "end the transaction with ROLLBACK",

@@ -6,16 +6,16 @@ went are noted, and the backend returns to its pool.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from proxy.pool.backend import Backend
+from proxy.pool.backend import Backend, Borrower
 from proxy.pool.cancel import cancel_on_server
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
-from proxy.routing.route import Refused, Route, Target
-from proxy.session import caching, settings_sync
+from proxy.routing.route import Refused, Route
+from proxy.session import caching, settings_sync, states
 from proxy.session.batch import AS_PARSE, FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, on_primary
@@ -23,7 +23,6 @@ from proxy.session.context import DatabaseContext
 from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.sharding import shard_of
-from proxy.session.states import State
 from proxy.session.transaction import ABORTED, FAILED, IDLE, Transaction
 from proxy.topology.node import Node, Role
 from proxy.wire import errors, messages
@@ -38,14 +37,14 @@ _SETTINGS_UNKNOWN = PgError(
     "the connection to the server was lost before the session's settings could be read back",
     "connect again: settings that were changed last may not be in force",
 )
-_PARAMETER_STATUS = ord("S")
-PREPARED_CAPACITY = 500
+_PARAMETER_STATUS: Final = ord("S")
+PREPARED_CAPACITY: Final = 500
 """Prepared statements kept on one backend."""
-_MOST_RETRIES = 2
+_MOST_RETRIES: Final = 2
 
 
-class Upstream:
-    """See the module's docstring. Implements `pool.Borrower` and `backend.Owner`."""
+class Upstream(Borrower):
+    """See the module's docstring."""
 
     def __init__(self, session: "Session", context: DatabaseContext, client: Client) -> None:
         self._session = session
@@ -57,6 +56,8 @@ class Upstream:
         self._literals: tuple[bytes | None, ...] = ()
         self._fill: caching.Fill | None = None
         self._pool: Pool | None = None
+        self._pools: dict[str, Pool] = {}
+        """Those used so far, by node."""
         self._exchange: tuple[Exchange, Callable[[Exchange], None]] | None = None
         self._plans: list[Plan] = []
         """Plans of what was sent since the last ReadyForQuery."""
@@ -72,6 +73,8 @@ class Upstream:
         """In the pool's queue."""
         self._reading_back = False
         """The client has its answer, the session's settings are being read."""
+        self._releasing = False
+        """Part of an answer is held until the epochs have moved."""
         self._settling = False
         """The answer's end is held until the epochs have moved."""
         self._aside = b""
@@ -105,13 +108,13 @@ class Upstream:
         self._retries = 0
         cache = self._context.cache
         if plan.writes and cache is not None:
-            self._session.state = State.WAITING
+            self._session.state = states.WAITING
             cache.move(self._context.name, plan.writes, self._dispatch_unless_closed)
         else:
             self._dispatch()
 
     def _dispatch_unless_closed(self) -> None:
-        if self._session.state is not State.CLOSED:
+        if self._session.state != states.CLOSED:
             self._dispatch()
 
     def _dispatch(self) -> None:
@@ -136,10 +139,10 @@ class Upstream:
                 plan,
                 facts,
                 context.topology,
-                context.settings.replicas,
+                context.replicas,
                 context.turn,
                 shard,
-                context.routing.max_lag,
+                context.max_lag,
             )
         except Refused as refused:
             self._session.refuse(PgError(refused.sqlstate, refused.message, refused.hint))
@@ -149,8 +152,11 @@ class Upstream:
             return
         assert route.node is not None
         self.route = route
-        self._pool = pool = context.pool_of(route.node, self._client.user)
-        self._session.state = State.WAITING
+        pool = self._pools.get(route.node.name)
+        if pool is None:
+            pool = self._pools[route.node.name] = context.pool_of(route.node, self._client.user)
+        self._pool = pool
+        self._session.state = states.WAITING
         self._queued = True
         backend = pool.acquire(self)
         if backend is not None:
@@ -223,7 +229,7 @@ class Upstream:
         """Run a query of Penstock's own on the linked backend."""
         assert self.backend is not None
         assert self.backend.transport is not None
-        self._session.state = State.WAITING
+        self._session.state = states.WAITING
         self._exchange = (Exchange(), done)
         self.backend.unnamed = None
         self.backend.transport.write(messages.query(sql))
@@ -262,7 +268,7 @@ class Upstream:
                 transaction.schema_changes += 1
                 self._context.catalogue.schema_change_begins()
         self._plans.append(plan)
-        self._session.state = State.ACTIVE
+        self._session.state = states.ACTIVE
         backend.transport.write(payload)
         if self.unsynced:
             self._session.run()
@@ -281,7 +287,7 @@ class Upstream:
         return (
             self._client.transaction.status == IDLE
             and self.route is not None
-            and self.route.target is Target.REPLICA
+            and self.route.on_replica
             and self._client.facts.pinned is None
             and self._retries < _MOST_RETRIES
         )
@@ -312,9 +318,29 @@ class Upstream:
             return
         if passed:
             self._session.write(passed)
+        if relay.held and (self.unsynced or relay.copy_in):
+            self._release(relay)
         if relay.copy_in:
             relay.copy_in = False
             self._begin_copy()
+
+    def _release(self, relay: Relay) -> None:
+        """The client waits for what is held, and the answer's end waits for the client."""
+        cache, ready = self._context.cache, len(relay.held)
+        if self._releasing or cache is None:
+            return
+        self._releasing = True
+
+        def moved() -> None:
+            self._releasing = False
+            if relay is not self._relay or relay.done:
+                return  # the end of the answer has brought it
+            released, relay.held = relay.held[:ready], relay.held[ready:]
+            self._session.write(released)
+            if relay.held:
+                self._release(relay)
+
+        cache.move(self._context.name, frozenset(self._client.transaction.writes), moved)
 
     def _unasked(self, data: bytes) -> None:
         """Bytes outside any answer: notifications, notices, parameters, a server's last words."""
@@ -378,7 +404,7 @@ class Upstream:
         if transaction.writes and self._context.cache is not None:
             passed += relay.held
             moved = frozenset(transaction.writes)
-            self._session.state = State.WAITING
+            self._session.state = states.WAITING
             self._settling = True
             self._context.cache.move(self._context.name, moved, lambda: self._deliver(passed))
         else:
@@ -407,6 +433,14 @@ class Upstream:
     def _note_effects(self) -> None:
         """What the statements did to the session and to its backend."""
         facts, backend, relay = self._client.facts, self.backend, self._relay
+        if (
+            self._plan.plain
+            and self._plan.reads_only
+            and len(self._plans) == 1
+            and relay.status == IDLE
+            and not facts.in_transaction
+        ):
+            return
         assert backend is not None
         for plan in self._plans:
             if plan.pins is not None and facts.pinned is None and self._took_hold(plan):
@@ -427,7 +461,7 @@ class Upstream:
         """Whether the transaction that has ended may have written."""
         transaction, backend = self._client.transaction, self.backend
         assert backend is not None
-        if transaction.read_only or (self.route and self.route.target is Target.REPLICA):
+        if transaction.read_only or (self.route is not None and self.route.on_replica):
             return False
         return transaction.wrote or any(plan.access is Access.WRITE for plan in self._plans)
 
@@ -439,7 +473,7 @@ class Upstream:
         if self._client.transaction.failed:
             pass
         elif self.route is not None and not self._abandoned:
-            self._session.count(self.route.target, self.route.node.name if self.route.node else "")
+            self._session.count(self.route)
         if passed:
             self._session.write(passed)
         if relay.rest and (
@@ -588,7 +622,7 @@ class Upstream:
             session.fatal(error)
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
-        elif session.state is State.IDLE or (session.state is State.WAITING and not in_exchange):
+        elif session.state == states.IDLE or (session.state == states.WAITING and not in_exchange):
             if self.unsynced:
                 session.fatal(error)
             elif client.transaction.status != IDLE:
@@ -598,7 +632,7 @@ class Upstream:
         elif not relay.done and relay.untouched and self._may_retry():
             self._try_elsewhere("the connection to a replica was lost")
         else:
-            copying = session.state is State.COPY_IN
+            copying = session.state == states.COPY_IN
             told = bool(relay.errors) and not relay.untouched
             self.unsynced = self._early_sync = self._copying = False
             self._relay = Relay()

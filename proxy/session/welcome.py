@@ -5,7 +5,7 @@ The first login of a user with some settings tries them on a server; later ones 
 
 from collections.abc import Callable
 
-from proxy.pool.backend import Backend
+from proxy.pool.backend import Backend, Borrower
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, difference
 from proxy.session.context import DatabaseContext
@@ -18,8 +18,8 @@ _MOST_WELCOMES = 2000
 Done = Callable[[dict[bytes, bytes] | PgError], None]
 
 
-class Welcome:
-    """One login's probe of a server. Implements `pool.Borrower` and `backend.Owner`."""
+class Welcome(Borrower):
+    """One login's probe of a server."""
 
     def __init__(
         self, context: DatabaseContext, user: str, settings: SettingsState, done: Done

@@ -45,6 +45,21 @@ class Histogram:
         self.total += seconds
 
 
+class Tally:
+    """Queries of one kind that went one way: counted without a look-up by the data path."""
+
+    __slots__ = ("count", "durations")
+
+    def __init__(self, durations: Histogram) -> None:
+        self.count = 0
+        self.durations = durations
+
+    def add(self, seconds: float) -> None:
+        """Count one that took `seconds`."""
+        self.count += 1
+        self.durations.observe(seconds)
+
+
 def _tally() -> defaultdict[str, int]:
     return defaultdict(int)
 
@@ -53,9 +68,7 @@ def _tally() -> defaultdict[str, int]:
 class Counters:
     """Counters of one process. The mappings start entries at zero: `counters.errors["23"] += 1`."""
 
-    queries: defaultdict[tuple[str, str, str], int] = field(
-        default_factory=lambda: defaultdict(int)
-    )
+    queries: dict[tuple[str, str, str], Tally] = field(default_factory=dict)
     """By (route, node, kind): a `Target`'s value, a node's name or "", a plan's kind."""
     latency: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     """By route: from the query's last byte read to its ReadyForQuery (or its answer) written."""
@@ -86,3 +99,10 @@ class Counters:
     plan_hits: int = 0
     plan_misses: int = 0
     """Query strings that had to be analysed."""
+
+    def tally(self, route: str, node: str, kind: str) -> Tally:
+        """The tally of (route, node, kind), made when first asked for; keep it."""
+        tally = self.queries.get((route, node, kind))
+        if tally is None:
+            tally = self.queries[route, node, kind] = Tally(self.latency[route])
+        return tally

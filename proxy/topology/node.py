@@ -45,6 +45,8 @@ class Node:
     """Seconds that a health check took lately (smoothed); None before the first."""
     error: str | None = None
     shard: int | None = None
+    routes: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    """Routes to this node made before, by their reason; routing's."""
     in_use: int = 0
     """Backend connections of this node that run something now; kept by the pools."""
 

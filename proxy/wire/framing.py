@@ -21,3 +21,13 @@ def split_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         end = position + 1 + int.from_bytes(data[position + 1 : position + 5])
         yield data[position], data[position + 5 : end]
         position = end
+
+
+def uint32_at(data: bytes, position: int) -> int:
+    """The big-endian number in four bytes; shifts, which compile to less than a call of struct."""
+    return (
+        data[position] << 24
+        | data[position + 1] << 16
+        | data[position + 2] << 8
+        | data[position + 3]
+    )

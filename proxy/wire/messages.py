@@ -5,23 +5,24 @@ Source: PostgreSQL documentation, "Message Formats" (protocol 3.0).
 
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 _UINT32 = struct.Struct(">I")
 _INT16 = struct.Struct(">h")
 
-PARSE_COMPLETE = b"1\0\0\0\4"
-BIND_COMPLETE = b"2\0\0\0\4"
-CLOSE_COMPLETE = b"3\0\0\0\4"
-NO_DATA = b"n\0\0\0\4"
-EMPTY_QUERY = b"I\0\0\0\4"
-NO_PARAMETERS = b"t\0\0\0\6\0\0"
-READY_IDLE = b"Z\0\0\0\5I"
-READY_IN_TRANSACTION = b"Z\0\0\0\5T"
-READY_FAILED = b"Z\0\0\0\5E"
-SYNC = b"S\0\0\0\4"
-FLUSH = b"H\0\0\0\4"
-TERMINATE = b"X\0\0\0\4"
-AUTHENTICATION_OK = b"R\0\0\0\x08\0\0\0\0"
+PARSE_COMPLETE: Final = b"1\0\0\0\4"
+BIND_COMPLETE: Final = b"2\0\0\0\4"
+CLOSE_COMPLETE: Final = b"3\0\0\0\4"
+NO_DATA: Final = b"n\0\0\0\4"
+EMPTY_QUERY: Final = b"I\0\0\0\4"
+NO_PARAMETERS: Final = b"t\0\0\0\6\0\0"
+READY_IDLE: Final = b"Z\0\0\0\5I"
+READY_IN_TRANSACTION: Final = b"Z\0\0\0\5T"
+READY_FAILED: Final = b"Z\0\0\0\5E"
+SYNC: Final = b"S\0\0\0\4"
+FLUSH: Final = b"H\0\0\0\4"
+TERMINATE: Final = b"X\0\0\0\4"
+AUTHENTICATION_OK: Final = b"R\0\0\0\x08\0\0\0\0"
 
 TEXT_OID = 25
 
