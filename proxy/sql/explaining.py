@@ -69,7 +69,7 @@ def _switched_on(tokens: Sequence[Token]) -> set[str]:
     name = ""
     for before, token in zip((None, *tokens), tokens, strict=False):
         if before is None or before.word == ",":
-            name = token.word
+            name = token.name  # "analyze" may be quoted
             options.add(name)
         elif token.word in _FALSE or token.text.strip("'").lower() in _FALSE:
             options.discard(name)

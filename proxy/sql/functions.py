@@ -28,20 +28,18 @@ such as CURRENT_USER."""
 NEVER_FUNCTIONS = RESERVED | word_set("between exists values setof inout out none")
 TYPES = word_set(
     "bigint bit boolean char character dec decimal float int integer interval national nchar "
-    "numeric precision real smallint time timestamp varchar varying"
+    "numeric precision real smallint time timestamp varchar"
 )
 # Words that are grammar after the word, or the closing parenthesis, given.
 _GRAMMAR_AFTER = {
     "over": (")",),
     "filter": (")",),
     "sets": ("grouping",),
-    "conflict": ("on",),
     "set": ("update",),
     "join": ("inner", "left", "right", "full", "cross", "outer", "natural"),
     "key": ("primary", "foreign"),
-    "insert": ("then",),
+    "varying": ("bit", "char", "character", "nchar"),
     "by": ("order", "group", "partition"),
-    "materialized": ("as", "not"),
     "bernoulli": ("tablesample",),
     "system": ("tablesample",),
 }

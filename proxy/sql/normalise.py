@@ -73,7 +73,7 @@ _PIECE = re.compile(
     rf"""
     ((?:{_WORD}{_PLAIN_CHARACTERS}*+
       | {_PLAIN_CHARACTERS}++
-      | "[^"]*+(?:""[^"]*+)*+"
+      | "(?!set_config")[^"]*+(?:""[^"]*+)*+"
       | \.(?![0-9]) | {_MINUS} | ::\s*+{_TYPE} | ::? | &(?!['"]) | /(?!\*) | ;\s*+\Z
     )*+)
     (?: (-?\s?{_NUMBER})(?![{_LETTER}0-9$.'"])
@@ -85,8 +85,11 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 _find_pieces = _PIECE.findall
-_HEADS = word_set("SELECT INSERT UPDATE DELETE VALUES select insert update delete values")
+_HEADS = frozenset(
+    ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "select ", "insert ", "update ", "delete ")
+)
 _has_head = re.compile(r"\s*+(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES)\b", re.I).match
+_is_simple_string = re.compile(_STRING).fullmatch
 _INTEGER = r"(?:0|[1-9][0-9]*+)"
 _is_plain = re.compile(rf"-?{_INTEGER}|'-?{_INTEGER}'").fullmatch
 # A cast that may give a string that isn't plain another spelling: to an integer, or a second one.
@@ -97,7 +100,7 @@ _PENSTOCK = re.compile(r"penstock\s*:", re.I)
 def shape(text: str) -> Shape | None:
     """`text` with constants as parameters; None where only the exact text may be looked up: not
     one SELECT, INSERT, UPDATE, DELETE, WITH or VALUES, or with hints, or not understood."""
-    if text[:6] not in _HEADS and not _has_head(text):
+    if text[:7] not in _HEADS and not _has_head(text):
         return _by_tokens(text) if "/*" in text or "--" in text else None
     pieces: list[str] = []
     constants: list[str] = []
@@ -190,7 +193,7 @@ def _replaceable(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
     """Where the constants begin and end that may be replaced."""
     for index, token in enumerate(tokens):
         if token.lexeme is Lexeme.STRING and _may_replace(tokens, index, index):
-            if token.text[0] == "'" and not is_moving_time(token.text):
+            if _is_simple_string(token.text) and not is_moving_time(token.text):
                 yield token.start, token.end
         elif token.lexeme is Lexeme.NUMBER:
             first = index - 1 if _is_signed(tokens, index) else index
@@ -213,7 +216,7 @@ def _may_replace(tokens: Sequence[Token], first: int, last: int) -> bool:
     after = [token.text for token in tokens[last + 1 : last + 4]]
     if constant.lexeme is Lexeme.STRING:
         named = before is not None and before.is_name and before.word not in _BEFORE_STRINGS
-        if named or (tokens[last + 1 : last + 2] and tokens[last + 1].lexeme is Lexeme.STRING):
+        if named or any(t.lexeme is Lexeme.STRING for t in _neighbours(tokens, last)):
             return False
     elif not constant.text.isascii() or _UNUSUAL_NUMBER.search(constant.text):
         return False
@@ -222,6 +225,10 @@ def _may_replace(tokens: Sequence[Token], first: int, last: int) -> bool:
     text = "".join(token.text for token in tokens[first : last + 1])
     cast = [token.word for token in tokens[max(0, first - 2) : first]] == ["cast", "("]
     return _is_plain(text) is not None or not (cast or _is_cast_after(text, "".join(after)))
+
+
+def _neighbours(tokens: Sequence[Token], index: int) -> Sequence[Token]:
+    return [*tokens[max(0, index - 1) : index], *tokens[index + 1 : index + 2]]
 
 
 _UNUSUAL_NUMBER = re.compile(r"[_xXoObB]")

@@ -6,6 +6,7 @@ every name that stands where a relation does must be one of the tree's relations
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -39,6 +40,7 @@ _KINDS: tuple[tuple[type[exp.Expr], Kind], ...] = (
     (exp.Values, Kind.SELECT),
 )
 _DIALECT = Postgres()
+_INTERNALS = re.compile(r"(?: but got)? ?<[^>]*>|\.? ?Line \d+, Col.*")
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings become UNKNOWN here
 
 
@@ -117,9 +119,14 @@ def locks(tokens: Sequence[Token]) -> bool:
 
 
 def _selects_into(tokens: Sequence[Token]) -> bool:
+    """Whether an INTO occurs that is not INSERT's or MERGE's: nor is it after a column of such a
+    name, as in SELECT a.insert INTO b."""
+    words = ["", "", *(token.word for token in tokens)]
     return any(
-        token.word == "into" and before.word not in ("insert", "merge", ".", "as")
-        for before, token in pairwise(tokens)
+        words[index] == "into"
+        and words[index - 1] not in (".", "as")
+        and (words[index - 1] not in ("insert", "merge") or words[index - 2] in (".", "as"))
+        for index in range(2, len(words))
     )
 
 
@@ -128,7 +135,9 @@ def _parse(tokens: Sequence[Token]) -> exp.Expr:
     try:
         trees = _DIALECT.parse(render(tokens))
     except SqlglotError as error:
-        raise NotUnderstood(f"sqlglot: {str(error).splitlines()[0][:200]}") from error
+        # Positions and tokens are those of the rendering, which nobody sees.
+        what = _INTERNALS.sub("", str(error).splitlines()[0])
+        raise NotUnderstood(f"sqlglot: {what[:200].strip()}") from error
     except RecursionError as error:
         raise NotUnderstood("it is nested too deep") from error
     tree = trees[0] if len(trees) == 1 else None

@@ -28,8 +28,8 @@ _UNQUOTED = (
     | CONTEXT_WORDS
     | word_set(
         "left right full outer cross inner natural like ilike similar is isnull notnull overlaps "
-        "escape system bernoulli repeatable zone insert update delete at range rows groups "
-        "columns ordinality nested path recursive within cube rollup operator exclude "
+        "conflict escape system bernoulli repeatable zone insert update delete at range rows "
+        "groups columns ordinality nested path recursive within cube rollup operator exclude "
         "materialized partition matched"
     )
 )
