@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -73,17 +72,16 @@ def run(options: Options) -> int:
                     raise serving.failure("Penstock ended by itself")
             finally:
                 signals.finish()
-    except Stopped:
-        pass
+    except Stopped as stopped:
+        if not shown:
+            output.print("Interrupted; everything that was started is stopped again.")
+            return 128 + stopped.number
     except _FAILURES as error:
         said = escape(str(error) or type(error).__name__)
         report.console(stderr=True).print(f"[red]error:[/] {said}", soft_wrap=True)
         return 1
-    if shown:
-        output.print("Stopped Penstock and all servers; their data are kept.")
-        return 0
-    output.print("Interrupted; everything that was started is stopped again.")
-    return 128 + (signals.asked or signal.SIGINT)
+    output.print("Stopped Penstock and all servers; their data are kept.")
+    return 0
 
 
 _FAILURES = (DemoError, LocalStackError, OSError, asyncpg.PostgresError, aiohttp.ClientError)
@@ -111,19 +109,19 @@ class _Demo:
         check_port(options.http_port, "--http-port", DEFAULT_HTTP_PORT)
         stack = self._start_stack(place)
         runner = cleanup.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        complete = runner.run(shop.is_complete(stack))
+        complete = self._signals.run(runner, shop.is_complete(stack))
         if not complete:
             with self._step(f"made {shop.SUMMARY}"):
-                runner.run(shop.make(stack))
+                self._signals.run(runner, shop.make(stack))
         with self._step(f"{len(stack.replicas)} replicas hold all that the primary has"):
-            runner.run(shop.wait_for_replicas(stack))
+            self._signals.run(runner, shop.wait_for_replicas(stack))
         serving = self._start_penstock(place, stack)
         dsn = serving.dsn(shop.DATABASE, stack.app_user, stack.app_password)
         if not complete:
             with self._step(f"filled {shop.CARTS:,} carts through Penstock, each on its shard"):
-                runner.run(shop.fill_carts(dsn))
-                runner.run(shop.mark_complete(stack))
-        runner.run(self._work(serving, stack, dsn))
+                self._signals.run(runner, shop.fill_carts(dsn))
+                self._signals.run(runner, shop.mark_complete(stack))
+        self._signals.run(runner, self._work(serving, stack, dsn))
         self._say_what_to_try(place, stack, serving, dsn)
         return serving
 

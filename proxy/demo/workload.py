@@ -146,16 +146,16 @@ async def _checkout(side: Side, number: int) -> None:
 
 _SELECT = frozenset({"select"})
 PHASES = (
-    Phase("customer by id", 400, _customer, _SELECT, CUSTOMER, (CUSTOMER,)),
-    Phase("bestsellers page, repeated", 400, _page, _SELECT, PAGE, (PAGE,)),
+    Phase("customer by id", 300, _customer, _SELECT, CUSTOMER, (CUSTOMER,)),
+    Phase("bestsellers page, repeated", 300, _page, _SELECT, PAGE, (PAGE,)),
     Phase("sales report, repeated", 100, _report, _SELECT, REPORT, (REPORT,)),
-    Phase("place an order", 200, _order, frozenset({"insert"}), ORDER, (ORDER,)),
+    Phase("place an order", 100, _order, frozenset({"insert"}), ORDER, (ORDER,)),
     Phase("order, then read it back", 100, _order_and_look, _SELECT, ORDERS_OF, (ORDER, ORDERS_OF)),
     Phase("change a cached price", 100, _change_price, _SELECT, PRICE_OF, (PRICE, PRICE_OF)),
-    Phase("cart of a customer", 400, _cart, _SELECT, CART, (CART,), keyed=True),
+    Phase("cart of a customer", 300, _cart, _SELECT, CART, (CART,), keyed=True),
     Phase(
         "add to a cart",
-        200,
+        100,
         _add_to_cart,
         frozenset({"insert"}),
         shop.ADD_TO_CART,
