@@ -84,6 +84,13 @@ class History:
                 ended = last.ended if last is not None and last.ended is not None else read.began
                 yield Violation(read, last.state if last else None, read.began - ended)
 
+    def verdict(self) -> str:
+        """The first of them in words; empty if every read was right."""
+        found = list(self.violations())
+        if not found:
+            return ""
+        return "\n".join([f"{len(found)} of {len(self.reads)} reads:", *map(str, found[:10])])
+
 
 def _floor(writes: list[Write], moment: float) -> int:
     """The last write acknowledged before `moment`; -1 for none."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from urllib.request import urlopen
 
@@ -30,6 +30,9 @@ from tests.proxies import Proxy
 
 RULE = '[[cache.rule]]\nname = "all"\ntables = ["c_*"]\nttl = "60s"\n'
 KEYS = (1, 2)
+FEWEST_HITS = 20
+LIMIT = 60.0
+"""Seconds in which the reads must have been made."""
 
 
 class Failed(Exception):
@@ -46,7 +49,7 @@ async def done(client: RawClient, *parts: bytes) -> Reply:
     return reply
 
 
-Write1 = Callable[[RawClient, int, int], Awaitable[object]]
+Write1 = Callable[[RawClient, int, int], Coroutine[None, None, object]]
 """(client, key, version): write it by however many statements."""
 
 
@@ -113,17 +116,28 @@ async def copy_in(client: RawClient, key: int, version: int) -> None:
     await done(client, query("COMMIT"))
 
 
+GUARDED = frozenset({"plain", "bound", "committed"})
+"""Ways that never take a version back: for writers that leave before they know the outcome."""
+
 PRECISE = (
-    Way("plain", TABLE + ROWS, simple("UPDATE c_plain SET version = {version} WHERE id = {key}")),
+    Way(
+        "plain",
+        TABLE + ROWS,
+        simple("UPDATE c_plain SET version = {version} WHERE id = {key} AND version < {version}"),
+    ),
     Way(
         "bound",
         TABLE + ROWS,
-        extended("UPDATE c_bound SET version = $1::int WHERE id = $2::int"),
+        extended("UPDATE c_bound SET version = $1::int WHERE id = $2::int AND version < $1::int"),
     ),
     Way(
         "committed",
         TABLE + ROWS,
-        steps("BEGIN", "UPDATE c_committed SET version = {version} WHERE id = {key}", "COMMIT"),
+        steps(
+            "BEGIN",
+            "UPDATE c_committed SET version = {version} WHERE id = {key} AND version < {version}",
+            "COMMIT",
+        ),
     ),
     Way(
         "undone",
@@ -239,9 +253,18 @@ class Workload:
     ways: Sequence[Way]
     history: History
     seed: int = 1
+    leaves: float = 0.0
+    """Share of writes whose writer leaves without waiting for the outcome."""
+    pause: float = 1.0
+    """How much longer than usual writers wait between writes."""
     stopping: bool = False
     failures: int = 0
     """Operations that were answered by an error or a closed connection."""
+
+    def __post_init__(self) -> None:
+        for way in self.ways:
+            for key in self._keys(way):
+                self.history.begin((way.name, key), 0, 0.0).ended = 0.0
 
     async def warm(self) -> None:
         """Ask for every row once everywhere: the cache must have heard of each table."""
@@ -249,7 +272,6 @@ class Workload:
             client = await RawClient.login(proxy)
             for way in self.ways:
                 for key in self._keys(way):
-                    self.history.begin((way.name, key), 0, 0.0).ended = 0.0
                     for by_query in (True, True, False):
                         await self._read(client, way, key, by_query, [])
             await client.leave()
@@ -257,8 +279,10 @@ class Workload:
     def _keys(self, way: Way) -> tuple[int, ...]:
         return KEYS[:1] if way.name == "emptied" else KEYS
 
-    async def run(self, seconds: float, readers: int) -> None:
-        """Write and read for so long."""
+    async def run(
+        self, reads: int, readers: int, fault: Coroutine[None, None, None] | None = None
+    ) -> None:
+        """Write and read until there were so many reads, some of them hits, and `fault` is over."""
         chance = random.Random(self.seed)
         async with asyncio.TaskGroup() as group:
             for way in self.ways:
@@ -266,14 +290,27 @@ class Workload:
                     group.create_task(self._writer(way, key, random.Random(chance.random())))
             for number in range(readers):
                 group.create_task(self._reader(number, random.Random(chance.random())))
-            await asyncio.sleep(seconds)
-            self.stopping = True
+            try:
+                if fault is not None:
+                    await fault
+                async with asyncio.timeout(LIMIT):
+                    while len(self.history.reads) < reads or not await self._all_hit():
+                        await asyncio.sleep(0.1)  # noqa: ASYNC110 - counters, not events
+            finally:
+                self.stopping = True
+
+    async def _all_hit(self) -> bool:
+        hits = [
+            await asyncio.to_thread(metric, proxy, "penstock_cache_hits_total")
+            for proxy in self.proxies
+        ]
+        return min(hits) >= FEWEST_HITS
 
     async def _writer(self, way: Way, key: int, chance: random.Random) -> None:
         version = 0
         async with self._connections(chance) as connect:
             while not self.stopping:
-                await asyncio.sleep(chance.choice((0.0, 0.01, 0.03, 0.08)))
+                await asyncio.sleep(chance.choice((0.0, 0.01, 0.03, 0.08)) * self.pause)
                 version += 1
                 state: State = version
                 perform = way.write
@@ -281,8 +318,20 @@ class Workload:
                     state, perform = None, way.deletes
                 client = await connect()
                 write = self.history.begin((way.name, key), state, time.monotonic())
-                if await self._attempt(perform(client, key, version), client):
+                if chance.random() < self.leaves:
+                    await self._leave_early(perform(client, key, version), client, chance)
+                elif await self._attempt(perform(client, key, version), client):
                     write.ended = time.monotonic()
+
+    @staticmethod
+    async def _leave_early(
+        operation: Coroutine[None, None, object], client: RawClient, chance: random.Random
+    ) -> None:
+        """The client goes at any moment, its statements may or may not take effect later."""
+        with contextlib.suppress(TimeoutError, Gone, Failed):
+            async with asyncio.timeout(chance.random() * 0.01):
+                await operation
+        client.vanish()
 
     async def _attempt(self, operation: Awaitable[object], client: RawClient) -> bool:
         try:
