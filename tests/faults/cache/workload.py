@@ -294,12 +294,12 @@ class Workload:
                 if fault is not None:
                     await fault
                 async with asyncio.timeout(LIMIT):
-                    while len(self.history.reads) < reads or not await self._all_hit():
-                        await asyncio.sleep(0.1)  # noqa: ASYNC110 - counters, not events
+                    while len(self.history.reads) < reads or not await self._hit():  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
             finally:
                 self.stopping = True
 
-    async def _all_hit(self) -> bool:
+    async def _hit(self) -> bool:
         hits = [
             await asyncio.to_thread(metric, proxy, "penstock_cache_hits_total")
             for proxy in self.proxies
