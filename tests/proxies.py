@@ -16,6 +16,8 @@ from proxy.local.configuration import render_config
 from tests.databases import Database
 
 START_SECONDS = 30.0
+TREE = "PENSTOCK_TREE"
+"""Names the directory of another build of the package to test, such as the compiled one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def running_proxy(
             stdout=log,
             stderr=log,
             env={**os.environ, **(environment or {})},
+            cwd=os.environ.get(TREE),
         )
     try:
         proxy = _await_listening(process, database, log_file, config_file)

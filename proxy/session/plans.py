@@ -3,6 +3,7 @@
 A shape without its literals may key a plan, never a result (see docs/architecture.md).
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -13,7 +14,7 @@ from proxy.session.combine import corrected
 from proxy.session.prepared import Prepared
 from proxy.sql.analyse import analyse
 from proxy.sql.normalise import shape
-from proxy.sql.statement import Analysis, Hints
+from proxy.sql.statement import Analysis, Hints, Literal
 from proxy.topology.counters import Counters
 
 Planned = tuple[Plan, tuple[bytes | None, ...]]
@@ -109,6 +110,8 @@ class PlanCache:
             return self._analyse(query), ()
         if plan.shard is None:
             return plan, ()
+        if not all(_says_its_value(literal) for literal in found.literals):
+            return self._analyse(query), ()
         return plan, tuple(
             None if literal.text is None else literal.text.encode() for literal in found.literals
         )
@@ -116,6 +119,16 @@ class PlanCache:
     def _analyse(self, query: str) -> Plan:
         self._counters.plan_misses += 1
         return self._planner(analyse(query))
+
+
+_PLAIN_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+
+
+def _says_its_value(literal: Literal) -> bool:
+    """Whether the constant's text is also the text of its value: 007 and 1e3 are not."""
+    if literal.quoted or literal.text is None:
+        return True
+    return _PLAIN_INTEGER.fullmatch(literal.text) is not None
 
 
 def _unreadable(why: str) -> Analysis:

@@ -124,7 +124,7 @@ class Upstream(Borrower):
             error, transaction.lost = transaction.lost or ABORTED, None
             self._session.refuse(error)
             return
-        if self.backend is not None and (self.unsynced or not self._context.sharded):
+        if self.backend is not None and not self._context.sharded:
             self._check_fill(self.backend.node)
             self._send()
             return
@@ -170,7 +170,7 @@ class Upstream(Borrower):
 
     def _shard(self) -> int | None:
         assert self._batch is not None
-        return shard_of(self._plan, self._batch, self._literals)
+        return shard_of(self._plan, self._batch, self._literals, self._client.utf8)
 
     def backend_lent(self, backend: Backend) -> None:
         """The pool's answer: bring the backend into the client's state, then send."""
@@ -641,9 +641,10 @@ class Upstream(Borrower):
     def _move_unknown(self) -> None:
         """Writes were under way whose outcome is unknown: what they touched can't be trusted."""
         transaction = self._client.transaction
-        if transaction.writes:
-            self._move_after(frozenset(transaction.writes))
-            self._client.wrote_at = self._context.writes.tick(frozenset(transaction.writes))
+        tables = frozenset(transaction.writes)
+        self._move_after(tables)
+        if not transaction.read_only:
+            self._client.wrote_at = self._context.writes.tick(tables)
 
     def abandon(self) -> None:
         """The client has gone: let what runs come to its end, and clean up."""

@@ -17,10 +17,10 @@ def scraped(observed: Observed) -> CollectorRegistry:
 def test_queries_are_counted_by_route_node_and_kind() -> None:
     counters = Counters()
     metrics = scraped(Observed(counters))
-    counters.queries["replica", "replica1", "select"] += 3
+    counters.tally("replica", "replica1", "select").count += 3
     labels = {"route": "replica", "node": "replica1", "kind": "select"}
     assert metrics.get_sample_value("penstock_queries_total", labels) == 3
-    counters.queries["replica", "replica1", "select"] += 1
+    counters.tally("replica", "replica1", "select").add(0.0)
     assert metrics.get_sample_value("penstock_queries_total", labels) == 4
 
 

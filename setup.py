@@ -1,0 +1,74 @@
+"""Compiles the hot path with mypyc where a C compiler is at hand; without one it is interpreted.
+
+The same source serves both forms. `PENSTOCK_COMPILE=no` asks for the interpreted form,
+`PENSTOCK_COMPILE=yes` makes a failure to compile an error instead of a warning.
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import setup
+
+COMPILED_PACKAGES = ("net", "pool", "session")
+COMPILED_MODULES = (
+    "wire/framing.py",
+    "wire/messages.py",
+    "topology/node.py",
+    "topology/counters.py",
+    "routing/plan.py",
+    "routing/route.py",
+    "routing/decide.py",
+    "sql/normalise.py",
+)
+MYPY_OPTIONS = (
+    "--config-file=",  # the project's own names a plugin that a build need not have
+    "--ignore-missing-imports",
+    "--follow-imports=silent",
+)
+
+
+def sources() -> list[str]:
+    """The modules to compile. Packages go whole: a compiled class has only compiled subclasses."""
+    packages = [
+        path
+        for package in COMPILED_PACKAGES
+        for path in sorted(Path("proxy", package).glob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    return [str(path) for path in (*packages, *(Path("proxy", one) for one in COMPILED_MODULES))]
+
+
+def obstacle() -> str | None:
+    """Why nothing can be compiled here."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        return f"there is no C compiler ({compiler})"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers are not installed"
+    try:
+        import mypyc.build  # noqa: F401
+    except ImportError:
+        return "mypy is not installed"
+    return None
+
+
+def extensions() -> list[object]:
+    """What to compile, nothing where that isn't wanted or can't be done."""
+    wanted = os.environ.get("PENSTOCK_COMPILE", "auto")
+    if wanted == "no" or not {"build", "build_ext", "bdist_wheel"} & set(sys.argv):
+        return []
+    reason = obstacle()
+    if reason is not None:
+        if wanted == "yes":
+            raise SystemExit(f"PENSTOCK_COMPILE=yes, but {reason}")
+        print(f"Penstock will run interpreted: {reason}", file=sys.stderr)
+        return []
+    from mypyc.build import mypycify
+
+    return list(mypycify([*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="1"))
+
+
+setup(ext_modules=extensions())
