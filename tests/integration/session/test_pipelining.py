@@ -162,7 +162,7 @@ async def test_a_pipeline_larger_than_any_buffer(module_proxy: Proxy) -> None:
             one.send(run("SELECT length($1)", b"x" * 300_000))
         reply = await one.ask(SYNC)
         assert reply.kinds == "12DC" * 60 + "Z"
-        assert {row for row in reply.rows} == {("300000",)}
+        assert set(reply.rows) == {("300000",)}
 
 
 async def test_empty_query_and_nothing(module_proxy: Proxy) -> None:
