@@ -38,7 +38,7 @@ def happened(outcomes: Iterable[Outcome]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     table.add_column("what", no_wrap=True)
     table.add_column("times", justify="right")
-    table.add_column("answered by")
+    table.add_column("statements answered by")
     table.add_column("because")
     table.add_column("Penstock\np50 / p99 ms", justify="right", no_wrap=True)
     table.add_column("PostgreSQL\np50 / p99 ms", justify="right", no_wrap=True)
@@ -78,7 +78,7 @@ def sentences(outcomes: Mapping[str, Outcome]) -> Iterator[str]:
         f"Reads: {replicas} of {total.total()} came from replicas, {total[CACHE]} from {CACHE}, "
         f"{total['primary']} from the primary."
     )
-    report = outcomes["sales report, repeated"]
+    report = outcomes["sales report"]
     yield (
         f"Cache: {answered_by(report)[CACHE]} of {report.phase.times} sales reports were hits; "
         f"half of all took at most {percentile(report.penstock, 0.5) * 1e3:.2f} ms, on PostgreSQL "

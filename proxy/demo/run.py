@@ -105,8 +105,8 @@ class _Demo:
         place = cleanup.enter_context(occupied(options.data or default_place()))
         if end_leftover(place):
             self._output.print("[green]✓[/] ended a Penstock that an earlier run left behind")
-        check_port(options.port, "--port", DEFAULT_PORT)
-        check_port(options.http_port, "--http-port", DEFAULT_HTTP_PORT)
+        check_port(options.port, "--port")
+        check_port(options.http_port, "--http-port")
         stack = self._start_stack(place)
         runner = cleanup.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         complete = self._signals.run(runner, shop.is_complete(stack))

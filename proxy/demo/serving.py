@@ -22,11 +22,13 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 
 
-def check_port(port: int, option: str, default: int) -> None:
+def check_port(port: int, option: str) -> None:
     """Raise DemoError when another program listens on the port; 0 means any free one."""
     if port == 0 or is_free(port):
         return
-    instead = next((number for number in range(default + 1, default + 100) if is_free(number)), 0)
+    instead = next(
+        (number for number in range(port + 1, min(port + 100, 65536)) if is_free(number)), 0
+    )
     raise DemoError(
         f"port {port} of {HOST} is in use{_by_whom(port)}; end that program, or choose another "
         f'port: make demo ARGS="{option} {instead}"'
