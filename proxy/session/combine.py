@@ -53,6 +53,29 @@ def combine(plans: Sequence[Plan]) -> Plan:
     )
 
 
+def unexecuted(plan: Plan) -> Plan:
+    """What is left of a plan where its statement is only parsed or described: where it goes."""
+    deallocates = plan.deallocates or plan.deallocates_all
+    if not (plan.effects or plan.pins or plan.rolls_back or deallocates):
+        return plan
+    return replace(
+        plan,
+        writes=frozenset(),
+        begin=None,
+        ends_transaction=False,
+        rolls_back=False,
+        settings=frozenset(),
+        settings_unknown=False,
+        resets_all=False,
+        sets_transaction=False,
+        pins=None,
+        deallocates=None,
+        deallocates_all=False,
+        executes=None,
+        changes_schema=False,
+    )
+
+
 def on_primary(plan: Plan) -> Plan:
     """The same plan for a second try where the replicas failed."""
     return replace(plan, node_hint="primary")

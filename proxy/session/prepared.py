@@ -53,5 +53,13 @@ class PreparedRegistry:
             self._young[content] = prepared
         return prepared
 
+    def retire(self) -> None:
+        """The schema has changed: what is parsed from now on gets a new name.
+
+        A server refuses to run a statement prepared before its result's columns changed, so the
+        client's Parse must reach it.
+        """
+        self._young, self._old = {}, {}
+
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

@@ -17,7 +17,7 @@ from proxy.session import caching, states
 from proxy.session.answers import answer, failure
 from proxy.session.batch import CLOSES, FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Ack, Batch
 from proxy.session.client import Client
-from proxy.session.combine import NOTHING, combine
+from proxy.session.combine import NOTHING, combine, unexecuted
 from proxy.session.context import DatabaseContext
 from proxy.session.intake import CopyIntake, Intake
 from proxy.session.transaction import ABORTED, FAILED, IDLE, IN_TRANSACTION, Transaction
@@ -135,7 +135,7 @@ class Session(ChannelProtocol):
         if bound:
             return combine([plans.of_prepared(one, utf8) for one in dict.fromkeys(bound)])
         if batch.described is not None:
-            return plans.of_prepared(batch.described, utf8)
+            return unexecuted(plans.of_prepared(batch.described, utf8))
         return NOTHING
 
     def _go_upstream(self, fill: caching.Fill | None) -> None:

@@ -40,6 +40,8 @@ _SETTINGS_UNKNOWN = PgError(
 _PARAMETER_STATUS: Final = ord("S")
 PREPARED_CAPACITY: Final = 500
 """Prepared statements kept on one backend."""
+_CHANGED_RESULT: Final = "RevalidateCachedQuery"
+"""Where PostgreSQL's "cached plan must not change result type" comes from, in any language."""
 _MOST_RETRIES: Final = 2
 
 
@@ -415,7 +417,10 @@ class Upstream(Borrower):
         assert backend is not None
         counters = self._context.counters
         for body in relay.errors:
-            counters.errors[errors.error_fields(body).get("C", "XX")[:2]] += 1
+            fields = errors.error_fields(body)
+            counters.errors[fields.get("C", "XX")[:2]] += 1
+            if fields.get("R") == _CHANGED_RESULT:
+                self._context.prepared.retire()
         for ack in reversed(relay.failed_acks):
             if ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
                 backend.prepared.pop(ack.prepared.name, None)
@@ -493,6 +498,8 @@ class Upstream(Borrower):
         """The transaction is over: read back settings that may have changed, then let go."""
         client, context = self._client, self._context
         transaction = client.transaction
+        if transaction.schema_changes:
+            context.prepared.retire()
         for _ in range(transaction.schema_changes):
             context.catalogue.schema_change_ends()
         if transaction.effects:
