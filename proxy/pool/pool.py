@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -54,6 +55,10 @@ class Pool:
     @property
     def waiting_count(self) -> int:
         return len(self._waiting)
+
+    def waiting(self) -> Iterator[tuple[float, Borrower]]:
+        """(time.monotonic() since when, who) of those in the queue, the first come first."""
+        return iter(list(self._waiting))
 
     @property
     def size(self) -> int:

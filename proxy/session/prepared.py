@@ -1,5 +1,6 @@
 """Prepared statements by content: clients that prepare the same text share one server-side name."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from proxy.routing.plan import Plan
@@ -60,6 +61,9 @@ class PreparedRegistry:
         client's Parse must reach it.
         """
         self._young, self._old = {}, {}
+
+    def __iter__(self) -> Iterator[Prepared]:
+        return iter([*self._young.values(), *self._old.values()])
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

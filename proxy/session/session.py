@@ -63,6 +63,16 @@ class Session(ChannelProtocol):
         if unread:
             self.data_received(unread)
 
+    @property
+    def transport(self) -> Channel | None:
+        """The client's connection; None before `start`."""
+        return self._transport
+
+    @property
+    def prepared_count(self) -> int:
+        """Named statements that the client has prepared."""
+        return len(self._intake.statements)
+
     # Bytes from the client
 
     def data_received(self, data: bytes) -> None:
