@@ -3,6 +3,8 @@
 #
 #   make demo [ARGS=--once]   the proxy before a local stack of real servers, shown at work
 #   make test [ARGS=...]      all tests, against real servers
+#   make compiled             the package with its hot path compiled, if a C compiler is here
+#   make test-compiled        the tests of the data path once more, on the compiled package
 #   make check                format, lint, types, import contracts, unit tests
 #   make format               rewrite the code as `make check` wants it
 #   make lock                 pin the newest versions that pyproject.toml allows
@@ -22,9 +24,11 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python3.1
 UV := UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock" --no-emit-index-url
+TREE := build/compiled
+COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup demo test check format lock clean
+.PHONY: setup compiled demo test test-compiled check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -52,8 +56,24 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
 		--no-deps --no-build-isolation --editable .
 	@touch "$@"
 
-demo: $(STAMP)
-	@$(BIN)/penstock demo $(ARGS)
+# A second copy of the package: the sources in proxy/ are never shadowed by an older compiled form.
+compiled: $(COMPILED)
+
+$(COMPILED): $(STAMP) setup.py $(shell find proxy -name '*.py')
+	@echo "Compiling the hot path"
+	@rm -rf $(TREE) && mkdir -p build
+	@$(BIN)/python setup.py --quiet build --build-lib $(TREE) --parallel 2 >build/compile.log 2>&1 \
+		|| { echo "could not compile, see build/compile.log; it will run interpreted" >&2; \
+			rm -rf $(TREE); PENSTOCK_COMPILE=no $(BIN)/python setup.py --quiet build \
+			--build-lib $(TREE) >>build/compile.log 2>&1; }
+	@touch "$@"
+
+demo: $(COMPILED)
+	@PYTHONPATH=$(TREE) $(BIN)/penstock demo $(ARGS)
+
+test-compiled: $(COMPILED)
+	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
+		tests/compat tests/integration/session tests/integration/sharding $(ARGS)
 
 # Tests that measure time or memory run alone, after the others.
 test: $(STAMP)

@@ -68,7 +68,7 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    return list(mypycify([*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="1"))
+    return list(mypycify([*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True))
 
 
 setup(ext_modules=extensions())
