@@ -10,7 +10,7 @@ from rich.table import Table
 
 from proxy.local.errors import LocalStackError
 from proxy.local.layout import default_data_dir
-from proxy.local.stack import Stack, StackOptions, open_stack
+from proxy.local.stack import Stack, StackOptions, find_stack, open_stack, remove_stack
 from proxy.local.start import start_stack
 from proxy.local.status import ServerStatus, stack_status
 
@@ -88,22 +88,27 @@ def reset(
 ) -> None:
     """Stop the stack and remove all its data."""
     try:
-        stack = _existing(data)
+        layout = find_stack(data)
+        if layout is None:
+            raise _no_stack(data)
         if not yes:
-            typer.confirm(f"Remove all data of the stack in {stack.data_dir}?", abort=True)
-        stack.remove()
+            typer.confirm(f"Remove all data of the stack in {layout.data_dir}?", abort=True)
+        remove_stack(layout)
     except LocalStackError as error:
         raise _fail(error) from error
-    _output.print(f"removed the stack in {stack.data_dir}")
+    _output.print(f"removed the stack in {layout.data_dir}")
 
 
 def _existing(data: Path | None) -> Stack:
     stack = open_stack(data)
     if stack is None:
-        raise LocalStackError(
-            f"there is no stack in {data or default_data_dir()}; `penstock local up` makes one"
-        )
+        raise _no_stack(data)
     return stack
+
+
+def _no_stack(data: Path | None) -> LocalStackError:
+    where = data or default_data_dir()
+    return LocalStackError(f"there is no stack in {where}; `penstock local up` makes one")
 
 
 def _show_step(server: str, what: str) -> None:

@@ -158,9 +158,12 @@ class PostgresServer:
         return True
 
     def remove(self) -> None:
-        """Kill the server if it runs and remove all its files."""
-        self.kill()
+        """Stop the server if it runs, without saving anything, and remove all its files."""
+        self.stop("immediate", timeout=5.0)
+        crashed = (self.data_dir / "postmaster.pid").exists()
         self.clear_leftovers()
+        if crashed:
+            self._free_shared_memory()
         for path in (self.data_dir, self._construction_site()):
             shutil.rmtree(path, ignore_errors=True)
         self.log_file.unlink(missing_ok=True)
@@ -280,6 +283,16 @@ class PostgresServer:
 
     def _run(self, command: list[str | Path], what: str, timeout: float = 120.0) -> None:
         processes.run(command, account=self._account, doing=f"{self.name}: {what}", timeout=timeout)
+
+    def _free_shared_memory(self) -> None:
+        """Free what a killed server left in memory; that outlives its files.
+
+        PostgreSQL does so itself whenever it begins to start in the same directory. Whether the
+        start succeeds after that makes no difference: a standby's can't, in this mode.
+        """
+        postgres = self._programs.bin_dir / "postgres"
+        with contextlib.suppress(LocalStackError):
+            self._run([postgres, "--single", "-D", self.data_dir, "postgres"], "free memory")
 
     def _construction_site(self) -> Path:
         return self.data_dir.with_suffix(".new")

@@ -4,6 +4,7 @@
 call it through `asyncio.to_thread`.
 """
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,16 +12,18 @@ from pathlib import Path
 from types import TracebackType
 
 from proxy.local.account import server_account
+from proxy.local.errors import LocalStackError
 from proxy.local.layout import Layout, default_data_dir, plan_layout
 from proxy.local.postgres import SUPERUSER, PostgresServer, Role
 from proxy.local.programs import PostgresPrograms, find_postgres, find_redis
 from proxy.local.redis import RedisServer
 from proxy.local.staging import stage_postgres, stage_redis
-from proxy.local.state import StackState, locked, read_state, write_state
+from proxy.local.state import StackState, locked, new_state, read_state, write_state
 
 APP_USER = "app"
 APP_PASSWORD = "app"
 APP_DATABASE = "app"
+_SERVER = re.compile(r"(primary|replica\d+|shard\d+|redis)(\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +133,8 @@ class Stack:
 
     def remove(self) -> None:
         """Stop all servers and remove the stack's data, logs and state, if there still are any."""
-        if not self.data_dir.exists():
-            return
-        with locked(self.layout.lock_file):
-            for server in self.servers():
-                server.remove()
-            _remove_records(self.layout)
+        if self.data_dir.exists():
+            remove_stack(self.layout)
 
     def __enter__(self) -> "Stack":
         return self
@@ -150,14 +149,47 @@ class Stack:
             self.stop()
 
 
-def open_stack(data_dir: Path | None = None) -> Stack | None:
-    """The stack in `data_dir` as it was last started, whether it runs or not; None: no stack."""
+def find_stack(data_dir: Path | None = None) -> Layout | None:
+    """Where the stack in `data_dir` keeps its files; None when there is none."""
     data_dir = (data_dir or default_data_dir()).expanduser()
     if not data_dir.is_dir():
         return None
     layout = plan_layout(data_dir, server_account())
-    state = read_state(layout.state_file)
-    return None if state is None else assemble(layout, state)
+    return layout if layout.state_file.exists() or _names_on_disk(layout) else None
+
+
+def open_stack(data_dir: Path | None = None) -> Stack | None:
+    """The stack in `data_dir` as it was last started, whether it runs or not; None: no stack.
+
+    Raises LocalStackError when its state can't be read.
+    """
+    layout = find_stack(data_dir)
+    state = layout and read_state(layout.state_file)
+    return assemble(layout, state) if layout and state and state.ports else None
+
+
+def remove_stack(layout: Layout) -> None:
+    """Stop all servers of a stack and remove its files, even if its state can't be read."""
+    with locked(layout.lock_file):
+        remove_servers(layout)
+        _remove_records(layout)
+
+
+def remove_servers(layout: Layout) -> None:
+    """Stop and remove every server that has files there, whatever the state says of it."""
+    names = _names_on_disk(layout)
+    if not names:
+        return
+    try:
+        state = read_state(layout.state_file) or new_state()
+    except LocalStackError:
+        state = new_state()
+    unknown = dict.fromkeys(["primary", *names], 0)
+    everything = assemble(layout, replace(state, ports={**unknown, **state.ports}))
+    servers = list(everything.servers())
+    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        for done in [pool.submit(server.remove) for server in servers]:
+            done.result()
 
 
 def assemble(layout: Layout, state: StackState) -> Stack:
@@ -196,6 +228,12 @@ def stop_servers(stack: Stack) -> None:
         for done in [pool.submit(server.stop) for server in others]:
             done.result()
     stack.primary.stop()
+
+
+def _names_on_disk(layout: Layout) -> list[str]:
+    if not layout.servers_dir.is_dir():
+        return []
+    return sorted({path.stem for path in layout.servers_dir.iterdir() if _SERVER.match(path.name)})
 
 
 def _major_of_data(layout: Layout) -> int | None:

@@ -20,6 +20,7 @@ from proxy.local.stack import (
     Stack,
     StackOptions,
     assemble,
+    remove_servers,
     stop_servers,
 )
 from proxy.local.state import Owner, StackState, locked, new_state, read_state, write_state
@@ -55,7 +56,10 @@ def start_stack(options: StackOptions | None = None, progress: Progress | None =
 
 def _start(options: StackOptions, layout: Layout, progress: Progress) -> Stack:
     before = read_state(layout.state_file)
-    if before is not None:
+    if before is None:
+        # Servers without a state have a password that nobody knows any more.
+        remove_servers(layout)
+    else:
         _refuse_if_owned(before, layout)
         _drop_what_is_not_wanted(assemble(layout, before), before, options, progress)
     state = _plan(options, before or new_state(), layout)

@@ -14,7 +14,7 @@ from pathlib import Path
 from proxy.local.errors import LocalStackError
 from proxy.local.layout import STATE
 from proxy.local.processes import started_at
-from proxy.local.stack import open_stack
+from proxy.local.stack import find_stack, remove_stack
 
 _PATIENCE = 60.0
 
@@ -42,8 +42,8 @@ def remove_stacks(root: Path) -> list[Exception]:
     failed: list[Exception] = []
     for state_file in sorted(root.glob(f"*/{STATE}")):
         try:
-            if (stack := open_stack(state_file.parent)) is not None:
-                stack.remove()
+            if (layout := find_stack(state_file.parent)) is not None:
+                remove_stack(layout)
         except (LocalStackError, OSError) as error:
             failed.append(error)
     return failed

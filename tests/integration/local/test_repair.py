@@ -1,6 +1,7 @@
 """What a crash leaves behind, the next start repairs."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 from proxy.local.errors import LocalStackError
+from proxy.local.postgres import PostgresServer
 from proxy.local.processes import started_at
 from proxy.local.stack import Stack, StackOptions
 from proxy.local.start import start_stack
@@ -226,6 +228,58 @@ def test_the_state_file_is_for_its_owner_alone(own: Stack) -> None:
     state = read_state(state_file)
     assert state is not None
     assert state.superuser_password == own.superuser_password
+
+
+def test_a_stack_whose_state_is_lost_is_made_anew(own: Stack) -> None:
+    own.layout.state_file.unlink()
+    again = restart(own)
+    assert own.primary.superuser_password != again.superuser_password
+    with psycopg.connect(again.primary.dsn("postgres")) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("postgres",)
+
+
+def test_a_stack_whose_state_is_broken_can_be_removed(own: Stack) -> None:
+    own.layout.state_file.write_text("{")
+    with pytest.raises(LocalStackError, match="local reset"):
+        restart(own)
+    own.remove()
+    assert not own.data_dir.exists()
+    assert not any(server.running for server in own.servers())
+
+
+def test_data_of_shards_no_longer_in_use_go_with_the_stack(private_stack: PrivateStack) -> None:
+    own = private_stack(replicas=0, shards=1)
+    fewer = start_stack(StackOptions(own.data_dir, replicas=0, shards=0, redis=False))
+    assert own.shards[0].data_dir.exists()
+    fewer.remove()
+    assert not own.data_dir.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
+@pytest.mark.parametrize("fault", ["removed while up", "killed first"])
+def test_no_shared_memory_outlives_the_stack(own: Stack, fault: str) -> None:
+    ours = [memory_of(server) for server in own.postgres]
+    if fault == "killed first":
+        for server in own.postgres:
+            server.kill()
+    assert all(exists(memory) for memory in ours)
+    own.remove()
+    assert not any(exists(memory) for memory in ours)
+
+
+def memory_of(server: PostgresServer) -> tuple[int, list[Path]]:
+    """The id of the server's System V segment, and its files of POSIX shared memory."""
+    line = (server.data_dir / "postmaster.pid").read_text().splitlines()[6]
+    maps = Path(f"/proc/{server.pid}/maps").read_text()
+    files = sorted(set(re.findall(r"/dev/shm/PostgreSQL\.\d+", maps)))
+    return int(line.split()[1]), [Path(file) for file in files]
+
+
+def exists(memory: tuple[int, list[Path]]) -> bool:
+    segment, files = memory
+    table = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    known = segment in {int(line.split()[1]) for line in table}
+    return known or any(file.exists() for file in files)
 
 
 def _connects(port: int) -> bool:
