@@ -39,6 +39,9 @@ class _Level:
     constants: list[tuple[_Node, tuple[KeyValue, ...]]] = field(default_factory=list)
     one_way: list[tuple[frozenset[int], exp.Expr]] = field(default_factory=list)
     scopes: int = 0
+    merges: bool = False
+    """An outer join has merged columns of both its sides: USING, NATURAL. Then a column without a
+    qualifier may be one of either side, or both, so that nothing is concluded from it."""
 
     def root(self, node: _Node) -> _Node:
         while (parent := self.links.setdefault(node, node)) != node:
@@ -116,7 +119,9 @@ def _is_comma(join: exp.Expr) -> bool:
 
 def _condition(level: _Level, join: exp.Expr, visible: list[int], right: Sequence[int]) -> None:
     side, kind = (str(join.args.get(part) or "").upper() for part in ("side", "kind"))
-    condition = join.args.get("on")
+    condition, using = join.args.get("on"), join.args.get("using")
+    if side and (using or join.args.get("method")):
+        level.merges = True
     if join.args.get("method"):
         return
     if side == "LEFT" and kind in ("", "OUTER") and condition is not None:
@@ -124,7 +129,7 @@ def _condition(level: _Level, join: exp.Expr, visible: list[int], right: Sequenc
     elif not side and kind in ("", "INNER", "CROSS"):
         if condition is not None:
             _restrict(level, visible, condition)
-        for column in join.args.get("using") or ():
+        for column in () if level.merges else using or ():
             _merge(level, visible, identifier(column) or identifier(column.this))
 
 
@@ -192,6 +197,8 @@ def _column(level: _Level, visible: Sequence[int], node: exp.Expr) -> _Node | No
         return None
     table, schema = identifier(node.args.get("table")), identifier(node.args.get("db"))
     if node.args.get("catalog"):
+        return None
+    if not table and level.merges:
         return None
     if not table:
         for source in visible:

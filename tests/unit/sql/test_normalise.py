@@ -97,7 +97,7 @@ TEMPLATES = st.sampled_from(
 
 
 @given(TEMPLATES, st.data())
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_the_facts_are_kept_whatever_the_constants(template: str, data: st.DataObject) -> None:
     constants = [data.draw(CONSTANTS) for _ in range(template.count("{}"))]
 

@@ -105,7 +105,7 @@ PIECES = sorted({piece for case in cases() for piece in case.text.split()})
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_pieces_of_statements_in_any_order_are_answered(text: str) -> None:
     for statement in analyse(text).statements:
         reads = statement.kind is Kind.SELECT and not statement.locking and not statement.writes
