@@ -10,16 +10,22 @@ import asyncio
 import select
 import socket
 from collections import deque
+from os import read, write
 from typing import Any, Final
 
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
-_SMALL_READ: Final = 8 * 1024
+_SMALL_READ: Final = 960
+"""Bytes; blocks of this size come from malloc's fastest lists."""
 _LARGE_READ: Final = 64 * 1024
 """Bytes; larger blocks would be mapped anew by malloc for each read."""
+_SMALL_READS_IN_A_ROW: Final = 32
+"""After so many small messages a channel is read in small blocks again."""
 _EVENTS: Final = 128
+_ROUNDS: Final = 8
+"""Times that the set is asked before the event loop's other work gets its turn."""
 
 
 class ChannelProtocol:
@@ -66,14 +72,18 @@ class Poller:
 
     def _poll(self) -> None:
         channels = self._channels
-        for descriptor, events in self._epoll.poll(0, _EVENTS):
-            channel = channels.get(descriptor)
-            if channel is None:
-                continue  # closed by what an earlier event did
-            if events & _WRITE:
-                channel.writable()
-            if events & (_READ | _GONE):
-                channel.readable()
+        for _ in range(_ROUNDS):
+            ready = self._epoll.poll(0, _EVENTS)
+            for descriptor, events in ready:
+                channel = channels.get(descriptor)
+                if channel is None:
+                    continue  # closed by what an earlier event did
+                if events & _WRITE:
+                    channel.writable()
+                if events & (_READ | _GONE):
+                    channel.readable()
+            if not ready:
+                break
 
     def close(self) -> None:
         """Stop watching; channels that are left get no more events."""
@@ -110,7 +120,8 @@ class Channel:
         self._reading = True
         self._closing = False
         self._closed = False
-        self._read_size = _SMALL_READ
+        self._read_size = _LARGE_READ
+        self._small_reads = 0
         polled.add(self._descriptor, self)
 
     def set_protocol(self, protocol: ChannelProtocol) -> None:
@@ -142,7 +153,7 @@ class Channel:
             return
         size = self._read_size
         try:
-            data = self._socket.recv(size)
+            data = read(self._descriptor, size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -151,7 +162,12 @@ class Channel:
         if not data:
             self._lose(None)
             return
-        self._read_size = _LARGE_READ if len(data) == size else _SMALL_READ
+        if len(data) == size:
+            self._read_size, self._small_reads = _LARGE_READ, 0
+        elif size != _SMALL_READ and len(data) < _SMALL_READ:
+            self._small_reads += 1
+            if self._small_reads > _SMALL_READS_IN_A_ROW:
+                self._read_size, self._small_reads = _SMALL_READ, 0
         self._protocol.data_received(data)
 
     def write(self, data: bytes) -> None:
@@ -162,7 +178,7 @@ class Channel:
             self._keep(memoryview(data))
             return
         try:
-            sent = self._socket.send(data)
+            sent = write(self._descriptor, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -186,7 +202,7 @@ class Channel:
         while out:
             data = out[0]
             try:
-                sent = self._socket.send(data)
+                sent = write(self._descriptor, data)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:

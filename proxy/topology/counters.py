@@ -7,6 +7,7 @@ One `Counters` per process, written only from the event loop, so no locks. Every
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Final
 
 BUCKET_BOUNDS = (
     0.0001,
@@ -30,6 +31,11 @@ BUCKET_BOUNDS = (
 """Upper bounds of the latency buckets, inclusive, in seconds; one more bucket holds the rest."""
 
 
+_FIRST_BOUND: Final = 0.0001
+_SECOND_BOUND: Final = 0.00025
+_THIRD_BOUND: Final = 0.0005
+
+
 class Histogram:
     """Counts of durations by bucket."""
 
@@ -41,8 +47,15 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
         self.total += seconds
+        if seconds <= _FIRST_BOUND:
+            self.counts[0] += 1
+        elif seconds <= _SECOND_BOUND:
+            self.counts[1] += 1
+        elif seconds <= _THIRD_BOUND:
+            self.counts[2] += 1
+        else:
+            self.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
 
 
 class Tally:
