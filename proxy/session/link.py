@@ -1,0 +1,208 @@
+"""A session's link to a backend, and the state that goes with it.
+
+`Link` holds what the serving of batches needs to remember and the plain things that are done with
+a linked backend; `settlement.Settlement` adds what follows an answer, `upstream.Upstream` the way
+of a batch and everything that can go wrong on it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from proxy.pool.backend import Backend, Borrower
+from proxy.pool.pool import Pool
+from proxy.routing.plan import Plan
+from proxy.routing.route import Route
+from proxy.session import caching, states
+from proxy.session.batch import FLUSH, Batch
+from proxy.session.client import Client
+from proxy.session.combine import NOTHING
+from proxy.session.context import DatabaseContext
+from proxy.session.exchange import Exchange
+from proxy.session.relay import Relay
+from proxy.session.transaction import IDLE
+from proxy.topology.node import Node, Role
+from proxy.wire import messages
+from proxy.wire.framing import split_messages, whole_messages
+
+if TYPE_CHECKING:
+    from proxy.session.session import Session
+
+_PARAMETER_STATUS: Final = ord("S")
+_MOST_RETRIES: Final = 2
+
+
+class Link(Borrower):
+    """See the module's docstring."""
+
+    def __init__(self, session: "Session", context: DatabaseContext, client: Client) -> None:
+        self._session = session
+        self._context = context
+        self._client = client
+        self._relay = Relay()
+        self._batch: Batch | None = None
+        self._plan: Plan = NOTHING
+        self._literals: tuple[bytes | None, ...] = ()
+        self._fill: caching.Fill | None = None
+        self._pool: Pool | None = None
+        self._pools: dict[str, Pool] = {}
+        """Those used so far, by node."""
+        self._exchange: tuple[Exchange, Callable[[Exchange], None]] | None = None
+        self._plans: list[Plan] = []
+        """Plans of what was sent since the last ReadyForQuery."""
+        self._retries = 0
+        self._early_sync = False
+        """The client flushed where Penstock synced: this ReadyForQuery is not for the client."""
+        self._abandoned = False
+        self._copying = False
+        """The server waits for COPY data, and its end has not been sent."""
+        self._draining = False
+        """The server has ended COPY, the client is in the middle of a message of it."""
+        self._queued = False
+        """In the pool's queue."""
+        self._reading_back = False
+        """The client has its answer, the session's settings are being read."""
+        self._releasing = False
+        """Part of an answer is held until the epochs have moved."""
+        self._settling = False
+        """The answer's end is held until the epochs have moved."""
+        self._aside = b""
+        """Part of a message that came outside any answer."""
+        self._keeps_backend = context.pool_settings.mode == "session"
+        self.route: Route | None = None
+        self.backend: Backend | None = None
+        self.unsynced = False
+        """Messages were sent with no Sync behind them yet: the backend stays ours."""
+        self.congested = False
+        """The server doesn't read as fast as it is written to."""
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether the client has been sent part of a message."""
+        return self._relay.mid_message
+
+    def _ask(self, sql: bytes, done: Callable[[Exchange], None]) -> None:
+        """Run a query of Penstock's own on the linked backend."""
+        assert self.backend is not None
+        assert self.backend.transport is not None
+        self._session.state = states.WAITING
+        self._exchange = (Exchange(), done)
+        self.backend.unnamed = None
+        self.backend.transport.write(messages.query(sql))
+
+    def _unlink(self, discard: bool) -> None:
+        """Part from the backend."""
+        backend, self.backend = self.backend, None
+        self._client.facts.linked = None
+        if backend is None or self._pool is None:
+            return
+        backend.owner = None
+        if self._session.congested and backend.transport is not None and not backend.closed:
+            backend.transport.resume_reading()
+        rest, self._relay.rest = self._relay.rest, b""
+        if rest:
+            backend.returned_bytes(rest)
+        self.congested = False
+        if discard:
+            self._pool.discard(backend)
+        else:
+            self._pool.release(backend)
+
+    def _pass_statuses(self, bodies: list[bytes]) -> None:
+        """ParameterStatus that Penstock's own exchange drew: news for the client if it differs."""
+        for body in bodies:
+            if self._client.note_status(body):
+                self._session.write(messages.message(b"S", body))
+        self._note_parameters(bodies)
+
+    def _note_statuses(self) -> None:
+        """ParameterStatus that passed through to the client."""
+        bodies, self._relay.statuses = self._relay.statuses, []
+        for body in bodies:
+            self._client.note_status(body)
+        self._note_parameters(bodies)
+
+    def _note_parameters(self, bodies: list[bytes]) -> None:
+        """The backend has them whoever owns it."""
+        if self.backend is not None:
+            for body in bodies:
+                name, _, value = body[:-1].partition(b"\0")
+                self.backend.parameters[name] = value
+
+    def _unasked(self, data: bytes) -> None:
+        """Bytes outside any answer: notifications, notices, parameters, a server's last words."""
+        if self._settling:
+            self._relay.rest += data  # the end of the answer goes first
+            return
+        self._aside += data
+        data, self._aside = whole_messages(self._aside)
+        for kind, body in split_messages(data):
+            if kind == _PARAMETER_STATUS:
+                self._client.note_status(body)
+                self._note_parameters([body])
+        if data:
+            self._session.write(data)
+
+    def backend_congested(self, congested: bool) -> None:
+        """The server doesn't take bytes as fast as the client sends them, or does again."""
+        self.congested = congested
+        if congested:
+            self._session.pause_reading(True)
+        else:
+            self._session.relieve()
+
+    def pause_reading(self, pause: bool) -> None:
+        """The client doesn't take bytes as fast as the server sends them, or does again."""
+        backend = self.backend
+        if backend is None or backend.transport is None or backend.closed:
+            return
+        if pause:
+            backend.transport.pause_reading()
+        else:
+            backend.transport.resume_reading()
+
+    def send_copy(self, data: bytes) -> None:
+        """COPY data from the client."""
+        if self.backend is not None and self.backend.transport is not None:
+            self.backend.transport.write(data)
+
+    def _move_after(self, tables: frozenset[str]) -> None:
+        """Move the epochs of writes whose outcome nobody waits for."""
+        if tables and self._context.cache is not None:
+            self._context.cache.move(self._context.name, tables, _nothing)
+
+    def _move_unknown(self) -> None:
+        """Writes were under way whose outcome is unknown: what they touched can't be trusted."""
+        transaction = self._client.transaction
+        tables = frozenset(transaction.writes)
+        self._move_after(tables)
+        if not transaction.read_only:
+            self._client.wrote_at = self._context.writes.tick(tables)
+
+    def _syncs_early(self, batch: Batch) -> bool:
+        """Parse, Describe and Close alone can be synced at once, which frees the backend."""
+        return (
+            batch.end == FLUSH
+            and self._client.transaction.status == IDLE
+            and not self.unsynced
+            and not batch.shape.strip(b"PdCH")
+        )
+
+    def _may_retry(self) -> bool:
+        """Whether a standby's refusal, or its loss, can be made good on another node."""
+        return (
+            self._client.transaction.status == IDLE
+            and self.route is not None
+            and self.route.on_replica
+            and self._client.facts.pinned is None
+            and self._retries < _MOST_RETRIES
+        )
+
+    def _check_fill(self, node: Node) -> None:
+        """A transaction on a replica may read what is older than a fill has to be."""
+        fill = self._fill
+        if fill is not None and node.role is Role.REPLICA and node.fresh_until < fill.fresh_after:
+            self._fill = None
+
+
+def _nothing() -> None:
+    """Nobody waits."""

@@ -1,0 +1,203 @@
+"""What a batch leaves to do once its answer is known.
+
+Statements that came or went are noted, epochs of what was written move a second time before the
+client hears of it, changed settings are read back, and the backend returns to its pool.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.pool.settings_state import SettingsState
+from proxy.routing.plan import Access, Plan
+from proxy.session import settings_sync
+from proxy.session.batch import AS_PARSE
+from proxy.session.exchange import Exchange
+from proxy.session.link import Link
+from proxy.session.relay import Relay
+from proxy.session.transaction import IDLE, Transaction
+from proxy.wire import errors
+from proxy.wire.errors import PgError
+
+_SETTINGS_UNKNOWN = PgError(
+    errors.CONNECTION_FAILURE,
+    "the connection to the server was lost before the session's settings could be read back",
+    "connect again: settings that were changed last may not be in force",
+)
+_CHANGED_RESULT: Final = "RevalidateCachedQuery"
+"""Where PostgreSQL's "cached plan must not change result type" comes from, in any language."""
+
+
+class Settlement(Link):
+    """See the module's docstring."""
+
+    def _note_errors(self) -> None:
+        relay, backend = self._relay, self.backend
+        assert backend is not None
+        counters = self._context.counters
+        for body in relay.errors:
+            fields = errors.error_fields(body)
+            counters.errors[fields.get("C", "XX")[:2]] += 1
+            if fields.get("R") == _CHANGED_RESULT:
+                self._context.prepared.retire()
+        for ack in reversed(relay.failed_acks):
+            if ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
+                backend.prepared.pop(ack.prepared.name, None)
+            if ack.evicts is not None:
+                backend.prepared[ack.evicts] = None
+            self._session.undo_name(ack)
+        backend.unnamed = None
+
+    def _without_ready(self, passed: bytes) -> bytes:
+        self._early_sync = False
+        if self._relay.errors:
+            self._session.skip_to_sync()
+        return passed[:-6]
+
+    def _note_effects(self) -> None:
+        """What the statements did to the session and to its backend."""
+        facts, backend, relay = self._client.facts, self.backend, self._relay
+        if (
+            self._plan.plain
+            and self._plan.reads_only
+            and len(self._plans) == 1
+            and relay.status == IDLE
+            and not facts.in_transaction
+        ):
+            return
+        assert backend is not None
+        for plan in self._plans:
+            if plan.pins is not None and facts.pinned is None and self._took_hold(plan):
+                facts.pinned = plan.pins
+            if plan.deallocates_all and not relay.errors:
+                backend.prepared.clear()
+                backend.unnamed = None
+                self._session.forget_statements()
+        facts.in_transaction = relay.status != IDLE
+        if relay.status == IDLE and self._wrote():
+            tables = frozenset(self._client.transaction.writes)
+            self._client.wrote_at = self._context.writes.tick(tables)
+
+    def _took_hold(self, plan: Plan) -> bool:
+        return not self._relay.errors or len(plan.analysis.statements) > 1
+
+    def _wrote(self) -> bool:
+        """Whether the transaction that has ended may have written."""
+        transaction, backend = self._client.transaction, self.backend
+        assert backend is not None
+        if transaction.read_only or (self.route is not None and self.route.on_replica):
+            return False
+        return transaction.wrote or any(plan.access is Access.WRITE for plan in self._plans)
+
+    def _deliver(self, passed: bytes) -> None:
+        """The client may know the end of its answer; then clean up."""
+        relay = self._relay
+        relay.held = b""
+        self._settling = False
+        if self._client.transaction.failed:
+            pass
+        elif self.route is not None and not self._abandoned:
+            self._session.count(self.route)
+        if passed:
+            self._session.write(passed)
+        if relay.rest and (
+            relay.status != IDLE or self._client.facts.pinned or self._keeps_backend
+        ):
+            rest, relay.rest = relay.rest, b""
+            self._unasked(rest)
+        if relay.status == IDLE:
+            self._settle()
+        elif self._abandoned:
+            self._unlink(discard=True)
+            self._settle()
+        else:
+            self._session.idle()
+
+    def _settle(self) -> None:
+        """The transaction is over: read back settings that may have changed, then let go."""
+        client, context = self._client, self._context
+        transaction = client.transaction
+        if transaction.schema_changes:
+            context.prepared.retire()
+        for _ in range(transaction.schema_changes):
+            context.catalogue.schema_change_ends()
+        if transaction.effects:
+            client.transaction = Transaction()
+        if self.backend is None:
+            if transaction.changed_settings and not transaction.failed:
+                self._session.fatal(_SETTINGS_UNKNOWN)
+            self._session.idle()
+            return
+        if transaction.changed_settings:
+            if self._abandoned:
+                self._unlink(discard=True)
+                return
+            if not settings_sync.resets(self._plans) or self._relay.errors:
+                sql = settings_sync.question(transaction, client.settings, client.startup_settings)
+                self._reading_back = True
+                self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
+                return
+            self._take_settings(settings_sync.after_reset(client.startup_settings))
+        self._let_go()
+
+    def _settings_read(self, transaction: Transaction, exchange: Exchange) -> None:
+        client = self._client
+        self._reading_back = False
+        if exchange.error is not None:
+            self._session.fatal(exchange.error)
+            return
+        self._take_settings(
+            settings_sync.after(transaction, client.settings, client.startup_settings, exchange)
+        )
+        self._let_go()
+
+    def _take_settings(self, states: tuple[SettingsState, SettingsState]) -> None:
+        """Note what the session's and its backend's settings are now."""
+        assert self.backend is not None
+        self._client.settings, self.backend.settings = states
+        self._client.learn_settings()
+
+    def _let_go(self) -> None:
+        """Give the backend back unless the session keeps it, and go on."""
+        if self._abandoned:
+            self._unlink(discard=self._client.facts.pinned is not None or self._keeps_backend)
+        elif self._client.facts.pinned is None and not self._keeps_backend:
+            self._unlink(discard=False)
+        self._session.idle()
+
+    def roll_back(self, done: Callable[[], None]) -> None:
+        """End a transaction that has failed for the client, whatever the server thinks of it."""
+
+        def rolled_back(_: Exchange | None) -> None:
+            self._relay.status = IDLE
+            self._client.facts.in_transaction = False
+            done()
+            transaction = self._client.transaction
+            self._client.transaction = Transaction()
+            self._move_after(frozenset(transaction.writes))
+            transaction.touched.clear()
+            self._client.transaction = transaction
+            transaction.effects = True
+            self._settle()
+
+        if self.backend is None:
+            rolled_back(None)
+        else:
+            self._ask(b"ROLLBACK", rolled_back)
+
+    def _release(self, relay: Relay) -> None:
+        """The client waits for what is held, and the answer's end waits for the client."""
+        cache, ready = self._context.cache, len(relay.held)
+        if self._releasing or cache is None:
+            return
+        self._releasing = True
+
+        def moved() -> None:
+            self._releasing = False
+            if relay is not self._relay or relay.done:
+                return  # the end of the answer has brought it
+            released, relay.held = relay.held[:ready], relay.held[ready:]
+            self._session.write(released)
+            if relay.held:
+                self._release(relay)
+
+        cache.move(self._context.name, frozenset(self._client.transaction.writes), moved)
