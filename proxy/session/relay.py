@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final
 
 from proxy.session.batch import AS_PARSE, FORWARD, Ack
-from proxy.wire.errors import READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
+from proxy.wire.errors import LAST_WORDS, READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import PARSE_COMPLETE
 
@@ -287,7 +287,8 @@ class Relay:
         self.failed_acks.extend(self.acks)
         self.acks.clear()
         if self._flags & _RETRY:
-            if error_fields(body).get("C") == READ_ONLY_SQL_TRANSACTION:
+            sqlstate = error_fields(body).get("C")
+            if sqlstate == READ_ONLY_SQL_TRANSACTION:
                 self.retry = True
-            else:
+            elif sqlstate not in LAST_WORDS:  # after which the connection ends, to be made good
                 self._no_retry()

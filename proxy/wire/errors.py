@@ -27,6 +27,9 @@ ADMIN_SHUTDOWN = "57P01"
 CANNOT_CONNECT_NOW = "57P03"
 INTERNAL_ERROR = "XX000"
 
+LAST_WORDS = frozenset({ADMIN_SHUTDOWN, "57P02", "57P05"})
+"""With what a server ends a connection: shut down, crashed, idle for too long."""
+
 _LENGTH = struct.Struct(">I")
 
 
