@@ -20,6 +20,7 @@ from proxy.local.ports import HOST, is_free
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 15.0
+_PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def check_port(port: int, option: str) -> None:
@@ -119,18 +120,26 @@ def launch(place: Place, signals: StopSignals, cleanup: ExitStack) -> Serving:
         # A session of its own: Ctrl-C reaches the demonstration alone, which ends this in order.
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "proxy.cli.main"),
+                *(sys.executable, "-P", "-m", "proxy.cli.main"),
                 *("serve", "--config", str(place.config_file)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={n: v for n, v in os.environ.items() if not n.startswith("PENSTOCK_")},
+            env=_environment(),
             start_new_session=True,
         )
         serving = Serving(process, place)
         cleanup.callback(serving.stop)
     return serving
+
+
+def _environment() -> dict[str, str]:
+    """Ours without settings for Penstock, and with the very package that we were loaded from: the
+    working directory may hold another form of it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    paths = [str(_PACKAGES), kept.get("PYTHONPATH", "")]
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _listening(log_file: Path) -> dict[str, str] | None:
