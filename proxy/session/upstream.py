@@ -336,13 +336,9 @@ class Upstream(Settlement):
             self._unlink(discard=True)
             self._settle()
             return
-        if self._copying:
+        if self._copying or self.unsynced:
             self._break_off()
             return
-        if self.unsynced and backend.transport is not None:
-            backend.transport.write(messages.SYNC)
-            relay.extend(1, None)
-            self.unsynced = False
         if all(plan.access is Access.READ for plan in self._plans):
             self.cancel()
 
@@ -378,8 +374,8 @@ class Upstream(Settlement):
             self._finished(b"")
 
     def _break_off(self) -> None:
-        """The client has gone, perhaps in the middle of a message: only the end of the connection
-        tells the server so, which then undoes the COPY."""
+        """The client has gone before its COPY's end or its Sync, perhaps within a message: the end
+        of the connection tells the server so, which then undoes what was not complete."""
         self._copying = self.unsynced = False
         self._move_unknown()
         self._unlink(discard=True)
