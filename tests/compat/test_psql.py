@@ -299,6 +299,16 @@ def test_several_statements_in_one_message(target: Target) -> None:
     assert lines(done.stdout)[1:] == ["1", "2", "1"]
 
 
+def test_copy_behind_a_write_in_one_message(target: Target) -> None:
+    script = (
+        "CREATE TABLE behind (n int);\n"
+        "INSERT INTO behind VALUES (1)\\; COPY behind FROM STDIN\\; TABLE behind;\n2\n3\n\\.\n"
+        "DROP TABLE behind;\n"
+    )
+    output, errors = psql(target, script, "-Atq")
+    assert (lines(output), errors) == (["1", "2", "3"], "")
+
+
 def test_a_large_result_arrives_whole(target: Target) -> None:
     script = "SELECT n, md5(n::text) FROM generate_series(1, 200000) n;\n"
     output, _ = psql(target, script, "-At")

@@ -6,14 +6,16 @@ the same server connections, also DDL, DEALLOCATE ALL and DISCARD ALL.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import asyncpg
 import psycopg
 import psycopg_pool
 import pytest
 
-from tests.compat.targets import Target
+from tests.compat.targets import DIRECT, Target, new_target
+from tests.databases import Database
 
 CLIENTS = 10
 
@@ -232,6 +234,32 @@ async def test_asyncpg_after_a_statement_changes_its_result(crowded: Target) -> 
                 await asyncio.to_thread(crowded.prepare, change)
 
 
+@pytest.mark.xfail(
+    not os.environ.get(DIRECT),
+    strict=True,
+    raises=pytest.fail.Exception,
+    reason="a statement is prepared again on another server connection without a look at its "
+    "columns, which the client has been told before",
+)
+async def test_a_described_statement_never_gives_rows_of_another_type(crowded: Target) -> None:
+    """asyncpg decodes by the columns that it was told when it prepared, pgjdbc and others too.
+
+    So a server connection on which the statement is prepared only after the change must refuse
+    it as the others do: here an integer's four bytes would be read as a float's.
+    """
+    await asyncio.to_thread(
+        crowded.prepare, "CREATE TABLE bytes (n int)", "INSERT INTO bytes VALUES (10)"
+    )
+    async with asyncpg_clients(crowded, 2) as (client, other):
+        statement = await client.prepare("SELECT n FROM bytes FOR SHARE")
+        assert await statement.fetchval() == 10
+        await asyncio.to_thread(crowded.prepare, "ALTER TABLE bytes ALTER n TYPE float4 USING 2.5")
+        async with other.transaction():  # holds the server connection that was used
+            await other.execute("SELECT pg_current_xact_id()")
+            with pytest.raises(asyncpg.InvalidCachedStatementError):
+                await statement.fetchval()
+
+
 async def test_psycopg_after_a_statement_changes_its_result(crowded: Target) -> None:
     """Direct, psycopg passes the error on, and the next use is prepared again or fails again."""
     await asyncio.to_thread(
@@ -290,6 +318,41 @@ async def test_advisory_locks_are_let_go_with_their_session(crowded: Target) -> 
     async with asyncpg_clients(crowded, 1) as (next_one,):
         async with asyncio.timeout(10):  # the server ends the session in its own time
             await next_one.execute("SELECT pg_advisory_lock(42)")
+
+
+@pytest.fixture(scope="module")
+def narrow(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """One server connection per node, and no patience."""
+    extra = '[pool]\nsize = 1\nwait_timeout = "1s"\n'
+    with new_target(module_database, tmp_path_factory.mktemp("narrow"), extra) as target:
+        yield target
+
+
+@pytest.mark.xfail(
+    not os.environ.get(DIRECT),
+    strict=True,
+    raises=asyncpg.CannotConnectNowError,
+    reason="a session that was pinned once stays pinned until it ends",
+)
+@pytest.mark.parametrize(
+    ("takes", "gives_back"),
+    [
+        ("DECLARE held CURSOR WITH HOLD FOR SELECT 1", "CLOSE held"),
+        ("LISTEN news", "UNLISTEN *"),
+        ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all()"),
+        ("CREATE TEMP TABLE scratch (n int)", "DISCARD ALL"),
+        ("PREPARE mine AS SELECT 1", "DEALLOCATE ALL"),
+    ],
+)
+async def test_a_server_connection_is_given_back_with_its_state(
+    narrow: Target, takes: str, gives_back: str
+) -> None:
+    """With persistent connections, as Django's with CONN_MAX_AGE, each client uses such once."""
+    async with asyncpg_clients(narrow, 2) as clients:
+        for client in clients:
+            await client.execute(takes)
+            await client.execute(gives_back)
+        assert await clients[0].fetchval("SELECT 1 FROM pg_current_xact_id()") == 1
 
 
 async def test_an_asyncpg_pool_of_twenty(crowded: Target) -> None:
