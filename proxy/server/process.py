@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import structlog
 from aiohttp import web
 
+from proxy.admin.console.console import NAMES as CONSOLES
+from proxy.admin.console.console import AdminConsole
+from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
 from proxy.cache.service import CacheService, start_cache
@@ -42,6 +45,7 @@ class Process:
         self.address: HostPort | None = None
         self.http_address: HostPort | None = None
         self.cache: CacheService | None = None
+        self._console: AdminConsole | None = None
         self._listener: Listener | None = None
         self._http: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -76,9 +80,10 @@ class Process:
 
     async def _listen(self) -> None:
         settings = self.settings.server
+        self._console = console = AdminConsole(self._insight())
         reception = Reception(
             databases={name: one.context for name, one in self.databases.items()},
-            consoles={},
+            consoles={name: console for name in CONSOLES if name not in self.databases},
             credentials=_credentials(self.settings.auth),
             counters=self.counters,
             registry=self.registry,
@@ -109,6 +114,16 @@ class Process:
             stopping=lambda: self._stopping,
         )
 
+    def _insight(self) -> Insight:
+        return Insight(
+            self.settings,
+            self.counters,
+            self.registry,
+            contexts=lambda: [one.context for one in self.databases.values()],
+            pools=lambda: [pool for one in self.databases.values() for pool in one.pools],
+            cache=self.cache,
+        )
+
     def _pool_rows(self) -> Iterator[PoolRow]:
         for database in self.databases.values():
             yield from database.pools.rows()
@@ -133,6 +148,8 @@ class Process:
             session.fatal(
                 PgError(errors.ADMIN_SHUTDOWN, "terminating connection: Penstock is shutting down")
             )
+        if self._console is not None:
+            self._console.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._http is not None:

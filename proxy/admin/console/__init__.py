@@ -1,0 +1,1 @@
+"""The admin console: virtual databases that answer SHOW and other commands on Penstock."""

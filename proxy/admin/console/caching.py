@@ -1,0 +1,177 @@
+"""SHOW CACHE and CLEAR: what the cache has done, and making what it holds unusable."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from proxy.admin.console.rows import Row, columns
+from proxy.cache.errors import CacheUnavailable
+from proxy.cache.manager import CacheManager, CacheStats, MemoryUsage
+from proxy.cache.statistics import Statistics
+from proxy.config.settings import CacheSettings
+from proxy.wire import errors
+from proxy.wire.errors import PgError
+
+CACHE = columns("scope name metric this_process all_processes")
+CLEAR = columns("database pattern tables_invalidated keys_removed:int")
+
+_TOTALS = (
+    "hits",
+    "misses",
+    "bypasses",
+    "fills",
+    "refused_fills",
+    "dropped_fills",
+    "moves",
+    "owed_moves",
+    "errors",
+    "bytes_served",
+    "bytes_stored",
+)
+_OF_RULES = ("hits", "misses", "fills")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What Redis holds, for all processes that use it. `error` says why the rest is missing."""
+
+    stats: CacheStats | None = None
+    memory: Mapping[str, MemoryUsage] = field(default_factory=dict)
+    """By database."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What this process knows by itself."""
+
+    statistics: Statistics
+    bypasses: Mapping[str, int]
+    """Reads that did not ask the cache, by reason."""
+    unfilled: Mapping[str, int]
+    """Results that were not kept, by reason."""
+    up: bool
+    rules: Sequence[str]
+
+
+def cache_rows(own: Own, shared: Shared) -> list[Row]:
+    """(scope, name, metric, value of this process, value of all that share the Redis)."""
+    state = "up" if own.up else "away"
+    rows: list[Row] = [("redis", None, "state", state, None)]
+    if shared.error is not None:
+        rows.append(("redis", None, "error", None, shared.error))
+    rows += _total_rows(own.statistics, shared.stats)
+    for rule in dict.fromkeys((*own.rules, *own.statistics.rules)):
+        rows += _rule_rows(rule, own.statistics, shared.stats)
+    reasons = dict(own.bypasses)
+    for reason, count in own.statistics.bypasses.items():
+        reasons[reason] = reasons.get(reason, 0) + count
+    for scope, counts in (
+        ("miss", own.statistics.misses),
+        ("bypass", reasons),
+        ("unfilled", own.unfilled),
+    ):
+        rows += [(scope, name, "reads", str(count), None) for name, count in sorted(counts.items())]
+    return [*rows, *_memory_rows(shared.memory)]
+
+
+def _total_rows(statistics: Statistics, stats: CacheStats | None) -> list[Row]:
+    own = dict(statistics.flat())
+    all_hits = None if stats is None else _share(stats.hit_rate)
+    rows: list[Row] = [("total", None, "hit_rate", _share(statistics.hit_rate), all_hits)]
+    for name in _TOTALS:
+        rows.append(("total", None, name, str(own[name]), _shared(stats, name)))
+    return rows
+
+
+def _rule_rows(rule: str, statistics: Statistics, stats: CacheStats | None) -> list[Row]:
+    counters = statistics.rules.get(rule)
+    return [
+        (
+            "rule",
+            rule,
+            metric,
+            str(getattr(counters, metric)) if counters else "0",
+            _shared(stats, f"rule:{rule}:{metric}"),
+        )
+        for metric in _OF_RULES
+    ]
+
+
+def _memory_rows(memory: Mapping[str, MemoryUsage]) -> list[Row]:
+    rows: list[Row] = []
+    for database, usage in sorted(memory.items()):
+        rows.append(("database", database, "entries", None, str(usage.keys)))
+        rows.append(("database", database, "bytes", None, str(usage.cache)))
+    for usage in list(memory.values())[:1]:
+        rows.append(("redis", None, "memory_used", None, str(usage.server)))
+        rows.append(("redis", None, "memory_limit", None, str(usage.server_limit or "none")))
+    return rows
+
+
+def _share(rate: float) -> str:
+    return f"{rate:.4f}"
+
+
+def _shared(stats: CacheStats | None, name: str) -> str | None:
+    return None if stats is None else str(stats.counters.get(name, 0))
+
+
+async def look_at_shared(settings: CacheSettings, databases: Sequence[str]) -> Shared:
+    """Ask Redis. Where it can't be asked the answer says so: what is known otherwise is of use."""
+    try:
+        memory: dict[str, MemoryUsage] = {}
+        stats = None
+        for database in databases:
+            async with _manager(settings, database) as manager:
+                stats = stats or await manager.get_stats()
+                memory[database] = await manager.get_memory_usage()
+    except CacheUnavailable as error:
+        return Shared(error=str(error))
+    return Shared(stats, memory)
+
+
+async def clear(settings: CacheSettings, databases: Sequence[str], pattern: str) -> list[Row]:
+    """Clear `pattern` in each database; a row each with what was done.
+
+    Raises PgError where Redis can't be reached, or the pattern is none.
+    """
+    rows: list[Row] = []
+    for database in databases:
+        async with _manager(settings, database) as manager:
+            try:
+                cleared = await manager.invalidate(pattern)
+            except CacheUnavailable as error:
+                raise _not_cleared(database, [str(row[0]) for row in rows], error) from error
+            except ValueError as error:
+                raise PgError(errors.INVALID_PARAMETER_VALUE, str(error)) from None
+        tables = "all" if cleared.tables == ("*",) else ", ".join(cleared.tables)
+        rows.append((database, pattern, tables, cleared.removed))
+    return rows
+
+
+def _not_cleared(database: str, done: Sequence[str], error: CacheUnavailable) -> PgError:
+    detail = f"cleared before: {', '.join(done)}" if done else ""
+    return PgError(
+        errors.CONNECTION_FAILURE,
+        f'the cache of database "{database}" was not cleared, or not wholly: {error}',
+        "run the command again once SHOW CACHE says that redis is up; meanwhile this process "
+        "serves nothing from the cache, and it invalidates its databases when Redis is back",
+        detail,
+    )
+
+
+@asynccontextmanager
+async def _manager(settings: CacheSettings, database: str) -> AsyncIterator[CacheManager]:
+    """A manager with a connection of its own: these commands are rare, and may take long."""
+    if settings.redis is None:
+        raise PgError(
+            errors.FEATURE_NOT_SUPPORTED,
+            "there is no cache: none is configured",
+            "set redis in [cache] of the configuration and start Penstock again",
+        )
+    manager = CacheManager.from_url(settings.redis, settings.prefix, database)
+    try:
+        yield manager
+    finally:
+        await manager.close()

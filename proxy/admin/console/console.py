@@ -1,0 +1,101 @@
+"""The virtual databases: who may enter, and everybody who is in."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from proxy.admin.console.client import ConsoleClient
+from proxy.admin.console.gather import Insight, endpoints
+from proxy.admin.console.snapshot import ClientState
+from proxy.config.settings import AuthSettings
+from proxy.net.channel import Channel
+from proxy.tasks import spawn
+from proxy.wire import errors
+from proxy.wire.errors import PgError
+
+log = structlog.get_logger(__name__)
+
+NAMES: Final = ("penstock", "pgbouncer")
+"""Databases that are the console; the second is for tools that were made for PgBouncer."""
+
+MOST_CLIENTS: Final = 100
+_PERIOD_SECONDS: Final = 60.0
+
+
+class AdminConsole:
+    """Implements `proxy.session.login.Console`. Needs a running event loop."""
+
+    def __init__(self, insight: Insight) -> None:
+        self._insight = replace(insight, consoles=self._states)
+        self._auth = insight.settings.auth
+        self._open = open_to_all(self._auth)
+        self._clients: dict[ConsoleClient, tuple[float, asyncio.Task[None]]] = {}
+        if self._open:
+            log.warning(
+                "everyone may use the admin console: auth.method is trust, auth.admins is empty",
+                databases=NAMES,
+            )
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_PERIOD_SECONDS, self._period_over)
+
+    def admit(self, user: str) -> PgError | None:
+        """None if `user` may enter."""
+        if not self._open and user not in self._auth.admins:
+            return PgError(
+                errors.INSUFFICIENT_PRIVILEGE,
+                f'user "{user}" may not use the admin console',
+                f'add "{user}" to auth.admins in the configuration, or connect to another database',
+            )
+        if len(self._clients) >= MOST_CLIENTS:
+            return PgError(
+                errors.TOO_MANY_CONNECTIONS,
+                f"the admin console has {MOST_CLIENTS} clients already",
+                "close those that are no longer needed",
+            )
+        return None
+
+    def take_over(self, transport: Channel, user: str, unread: bytes) -> None:
+        """Serve a client that has been admitted."""
+        client = ConsoleClient(transport, user, self._insight, self._left)
+        process_id, secret = secrets.randbelow(0x7FFFFFFE) + 1, secrets.token_bytes(4)
+        task = spawn(client.serve(process_id, secret, unread), "admin console")
+        self._clients[client] = (time.time(), task)
+
+    def _left(self, client: ConsoleClient) -> None:
+        """What the client has asked for is finished all the same: half a CLEAR helps nobody."""
+        self._clients.pop(client, None)
+
+    def _states(self) -> Iterator[ClientState]:
+        for client, (connected_at, _) in self._clients.items():
+            yield ClientState(
+                id(client),
+                client.user,
+                NAMES[0],
+                "active",
+                endpoints(client.channel),
+                connected_at,
+            )
+
+    def _period_over(self) -> None:
+        insight = self._insight
+        insight.period.end(time.monotonic(), insight.totals())
+        self._timer = self._loop.call_later(_PERIOD_SECONDS, self._period_over)
+
+    def close(self) -> None:
+        """Tell every client that it is over."""
+        self._timer.cancel()
+        for client, (_, task) in list(self._clients.items()):
+            client.end(
+                PgError(errors.ADMIN_SHUTDOWN, "terminating connection: Penstock is shutting down")
+            )
+            task.cancel()
+
+
+def open_to_all(auth: AuthSettings) -> bool:
+    """Nobody has to prove who he is, and nobody is named: then everyone is an administrator."""
+    return auth.method == "trust" and not auth.admins

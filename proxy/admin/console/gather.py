@@ -1,0 +1,222 @@
+"""The values behind the console's views, gathered from a running process when somebody asks."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import psutil
+
+from proxy.admin.console.averages import Averages, Period, Totals, totals
+from proxy.admin.console.snapshot import (
+    ClientCount,
+    ClientCounts,
+    ClientState,
+    DatabaseState,
+    Endpoints,
+    MemoryState,
+    NodeState,
+    PoolState,
+    PreparedState,
+    ServerState,
+)
+from proxy.cache.service import CacheService
+from proxy.config.settings import Settings
+from proxy.net.channel import Channel
+from proxy.pool.backend import Backend
+from proxy.pool.pool import Pool
+from proxy.session import states
+from proxy.session.context import DatabaseContext
+from proxy.session.registry import Registry
+from proxy.session.session import Session
+from proxy.session.transaction import IDLE
+from proxy.topology.counters import Counters
+from proxy.topology.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """What the console looks at; everything is read anew for every command."""
+
+    settings: Settings
+    counters: Counters
+    registry: Registry
+    contexts: Callable[[], Iterable[DatabaseContext]]
+    pools: Callable[[], Iterable[Pool]]
+    cache: CacheService | None = None
+    consoles: Callable[[], Iterable[ClientState]] = field(default=tuple)
+    """Clients of the console itself."""
+    period: Period = field(default_factory=lambda: Period(time.monotonic()))
+
+    def clients(self) -> list[ClientState]:
+        """Clients of databases, then those of the console."""
+        now = time.monotonic()
+        waits = {id(who): now - since for pool in self.pools() for since, who in pool.waiting()}
+        sessions = [_client(one, waits.get(id(one.upstream))) for one in self.registry]
+        return [*sessions, *self.consoles()]
+
+    def servers(self) -> list[ServerState]:
+        """All server connections that are logged in."""
+        owners = {
+            id(session.upstream.backend): id(session)
+            for session in self.registry
+            if session.upstream.backend is not None
+        }
+        return [
+            _server(pool, backend, owners.get(id(backend)))
+            for pool in self.pools()
+            for backend in pool.backends
+        ]
+
+    def pool_states(self) -> list[PoolState]:
+        """All pools, one for each user and node of a database."""
+        return [_pool(pool) for pool in self.pools()]
+
+    def client_counts(self) -> ClientCounts:
+        """Clients by database and user."""
+        queued = {id(who) for pool in self.pools() for _, who in pool.waiting()}
+        clients: Counter[tuple[str, str]] = Counter()
+        waiting: Counter[tuple[str, str]] = Counter()
+        for session in self.registry:
+            pair = session.context.name, session.client.user
+            clients[pair] += 1
+            waiting[pair] += id(session.upstream) in queued
+        return {pair: ClientCount(count, waiting[pair]) for pair, count in clients.items()}
+
+    def databases(self) -> list[DatabaseState]:
+        """All databases, in the order of their names."""
+        now = time.monotonic()
+        return [
+            DatabaseState(
+                one.name,
+                one.settings,
+                one.pool_settings,
+                tuple(_node(node, now) for node in one.topology.nodes()),
+            )
+            for one in sorted(self.contexts(), key=lambda context: context.name)
+        ]
+
+    def prepared(self) -> Iterator[PreparedState]:
+        """Statements that clients have prepared at the protocol's level."""
+        servers: Counter[tuple[str, bytes]] = Counter()
+        for pool in self.pools():
+            for backend in pool.backends:
+                servers.update((pool.database, name) for name in backend.prepared)
+        for context in self.contexts():
+            for one in context.prepared:
+                plan = one.plan
+                yield PreparedState(
+                    context.name,
+                    one.name.decode(),
+                    one.text.decode("utf-8", "replace"),
+                    one.oids,
+                    servers[context.name, one.name],
+                    plan.kind if plan else None,
+                    plan.access.value if plan else None,
+                )
+
+    def memory(self) -> MemoryState:
+        """The process's memory, and how many there are of what takes it."""
+        return MemoryState(
+            psutil.Process().memory_info().rss,
+            len(self.registry),
+            sum(len(pool.backends) for pool in self.pools()),
+            {context.name: len(context.prepared) for context in self.contexts()},
+        )
+
+    def totals(self) -> Totals:
+        """What has gone through since the start."""
+        return totals(self.counters)
+
+    def averages(self) -> Averages:
+        """What has gone through lately."""
+        return self.period.averages(time.monotonic(), self.totals())
+
+
+def endpoints(channel: Channel | None) -> Endpoints:
+    """The addresses of a channel's ends."""
+    if channel is None:
+        return Endpoints()
+    try:
+        sock = channel.get_extra_info("socket")
+        return Endpoints(*sock.getpeername()[:2], *sock.getsockname()[:2])
+    except OSError:
+        return Endpoints()
+
+
+def _client(session: Session, waiting: float | None) -> ClientState:
+    client, backend = session.client, session.upstream.backend
+    facts = client.facts
+    return ClientState(
+        id(session),
+        client.user,
+        session.context.name,
+        states.NAMES[session.state],
+        endpoints(session.transport),
+        session.connected_at,
+        client.settings.values.get("application_name", b"").decode("utf-8", "replace"),
+        waiting,
+        id(backend) if backend is not None else None,
+        backend.node.name if backend is not None else None,
+        backend.process_id if backend is not None else None,
+        facts.pinned,
+        client.transaction.status != IDLE,
+        session.prepared_count,
+    )
+
+
+def _server(pool: Pool, backend: Backend, link: int | None) -> ServerState:
+    ago = time.monotonic() - backend.connected_at
+    return ServerState(
+        id(backend),
+        pool.login.user,
+        pool.database,
+        pool.node.name,
+        pool.node.role,
+        backend.in_use,
+        endpoints(backend.transport),
+        time.time() - ago,
+        backend.process_id,
+        link,
+        backend.settings.values.get("application_name", b"penstock").decode("utf-8", "replace"),
+        len(backend.prepared),
+        backend.pending_cancels,
+    )
+
+
+def _pool(pool: Pool) -> PoolState:
+    backends = list(pool.backends)
+    longest = max((time.monotonic() - since for since, _ in pool.waiting()), default=0.0)
+    return PoolState(
+        pool.database,
+        pool.login.user,
+        pool.node.name,
+        pool.settings.mode,
+        pool.settings.size,
+        sum(one.in_use for one in backends),
+        pool.idle_count,
+        pool.size - len(backends),
+        pool.waiting_count,
+        longest,
+        sum(one.pending_cancels > 0 for one in backends),
+        sum(one.pending_cancels > 0 and not one.in_use for one in backends),
+    )
+
+
+def _node(node: Node, now: float) -> NodeState:
+    known = node.fresh_until != float("-inf")
+    return NodeState(
+        node.name,
+        node.role,
+        node.address.host,
+        node.address.port,
+        node.address.database,
+        node.healthy,
+        node.shard,
+        node.lag_bytes,
+        node.lag_seconds,
+        now - node.fresh_until if known else None,
+        node.latency,
+        node.error,
+        node.in_use,
+    )

@@ -1,0 +1,157 @@
+"""What the console's views are made from: plain values, taken at one moment.
+
+Times are seconds; `…_at` are those of time.time(), everything else is a duration.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.config.settings import DatabaseSettings, PoolSettings
+from proxy.topology.node import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Both ends of a TCP connection; "" and 0 where it has just gone."""
+
+    address: str = ""
+    port: int = 0
+    local_address: str = ""
+    local_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """A client that has logged in."""
+
+    ident: int
+    user: str
+    database: str
+    state: str
+    ends: Endpoints
+    connected_at: float
+    application_name: str = ""
+    waiting: float | None = None
+    """For a server connection; None: it doesn't wait for one."""
+    link: int | None = None
+    """`ident` of the server connection that it holds."""
+    node: str | None = None
+    server_process: int | None = None
+    pinned: str | None = None
+    """Why it keeps that connection beyond its transaction."""
+    in_transaction: bool = False
+    prepared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A connection to a server."""
+
+    ident: int
+    user: str
+    database: str
+    node: str
+    role: Role
+    active: bool
+    ends: Endpoints
+    connected_at: float
+    process: int
+    """The server's process that serves it."""
+    link: int | None = None
+    """`ident` of the client that holds it."""
+    application_name: str = ""
+    prepared: int = 0
+    cancels: int = 0
+    """Cancel requests on their way to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One user's connections to one node of a database."""
+
+    database: str
+    user: str
+    node: str
+    mode: str
+    size: int
+    active: int
+    idle: int
+    connecting: int
+    waiting: int
+    longest_wait: float
+    cancels: int
+    """Connections with cancel requests on their way."""
+    held: int
+    """Connections that could be lent again but for such."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCount:
+    """How many clients of one user a database has, and how many of them wait for a server
+    connection. A pool may have more waiting: clients that are still being welcomed."""
+
+    clients: int
+    waiting: int
+
+
+ClientCounts = Mapping[tuple[str, str], ClientCount]
+"""By (database, user)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A server as the monitor sees it."""
+
+    name: str
+    role: Role
+    host: str
+    port: int
+    database: str
+    """Its name on the server."""
+    healthy: bool
+    shard: int | None = None
+    lag_bytes: int | None = None
+    lag_seconds: float | None = None
+    fresh_age: float | None = None
+    """A replica holds all that was acknowledged longer ago than this; None where unknown."""
+    latency: float | None = None
+    error: str | None = None
+    in_use: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """A database that clients can name."""
+
+    name: str
+    settings: DatabaseSettings
+    pool: PoolSettings
+    nodes: tuple[NodeState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedState:
+    """A statement that clients have prepared."""
+
+    database: str
+    name: str
+    """What servers know it by."""
+    text: str
+    parameter_types: tuple[int, ...]
+    servers: int
+    """Server connections that have it."""
+    kind: str | None = None
+    access: str | None = None
+    """None where it has not been planned yet; so is `kind`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryState:
+    """What takes memory."""
+
+    resident: int
+    """Bytes of the process."""
+    clients: int
+    servers: int
+    prepared: Mapping[str, int]
+    """Statements kept, by database."""
