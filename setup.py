@@ -12,7 +12,9 @@ from pathlib import Path
 
 from setuptools import setup
 
-COMPILED_PACKAGES = ("net", "pool", "session")
+COMPILED_PACKAGES = ("net", "pool", "cache", "session")
+INTERPRETED = {"__init__.py", "manager.py"}
+"""Nothing to gain there, or what mypyc doesn't know (asynchronous generators)."""
 COMPILED_MODULES = (
     "wire/framing.py",
     "wire/messages.py",
@@ -36,7 +38,7 @@ def sources() -> list[str]:
         path
         for package in COMPILED_PACKAGES
         for path in sorted(Path("proxy", package).glob("*.py"))
-        if path.name != "__init__.py"
+        if path.name not in INTERPRETED
     ]
     return [str(path) for path in (*packages, *(Path("proxy", one) for one in COMPILED_MODULES))]
 
@@ -68,7 +70,9 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    return list(mypycify([*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True))
+    return list(
+        mypycify([*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True)
+    )
 
 
 setup(ext_modules=extensions())

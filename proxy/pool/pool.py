@@ -45,6 +45,8 @@ class Pool:
         self._closing = False
         self._now = time.monotonic()
         """As of the last sweep: precise enough for lifetimes, and free."""
+        self._oldest = float("-inf")
+        """Connections made before are too old."""
         self.welcome: dict[bytes, bytes] | None = None
         """ParameterStatus values of a fresh login."""
 
@@ -119,8 +121,7 @@ class Pool:
             self._idle.append(backend)
 
     def _too_old(self, backend: Backend) -> bool:
-        lifetime = self.settings.max_lifetime
-        return bool(lifetime) and self._now - backend.connected_at > lifetime
+        return backend.connected_at < self._oldest
 
     def _grow(self) -> None:
         wanted = len(self._waiting) - self._connecting
@@ -219,6 +220,8 @@ class Pool:
     def sweep(self, now: float) -> None:
         """Refuse those who waited too long, close what is idle or old, grow. Called each second."""
         self._now = now
+        lifetime = self.settings.max_lifetime
+        self._oldest = now - lifetime if lifetime else float("-inf")
         while self._waiting and now - self._waiting[0][0] > self.settings.wait_timeout:
             _, borrower = self._waiting.popleft()
             borrower.backend_refused(

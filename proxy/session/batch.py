@@ -99,7 +99,9 @@ class Batch:
     def last_unnamed(self) -> Prepared | None:
         """What the server's unnamed statement is after this batch, if the batch decides that."""
         last = self.unnamed
-        for reference in self.references or ():
+        if self.references is None:
+            return last
+        for reference in self.references:
             if reference.unnamed:
                 last = reference.prepared
         return last

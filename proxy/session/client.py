@@ -21,6 +21,8 @@ class Client:
     wrote_at: float = float("-inf")
     """time.monotonic() when its last write was acknowledged."""
     utf8: bool = True
+    plain_strings: bool = True
+    """standard_conforming_strings is on: texts mean what Penstock's lexer takes them for."""
 
     def __post_init__(self) -> None:
         self.learn_settings()
@@ -29,7 +31,11 @@ class Client:
         """Draw from the settings what routing and planning look at."""
         default = self.settings.values.get("default_transaction_read_only", b"off").lower()
         self.facts.read_only_default = default in (b"on", b"true", b"yes", b"1")
+        self._learn_reported()
+
+    def _learn_reported(self) -> None:
         self.utf8 = self.reported.get(b"client_encoding", b"UTF8") == b"UTF8"
+        self.plain_strings = self.reported.get(b"standard_conforming_strings", b"on") == b"on"
 
     def note_status(self, body: bytes) -> bool:
         """Take in a ParameterStatus; whether the client doesn't know this value yet."""
@@ -37,6 +43,5 @@ class Client:
         if self.reported.get(name) == value:
             return False
         self.reported[name] = value
-        if name == b"client_encoding":
-            self.utf8 = value == b"UTF8"
+        self._learn_reported()
         return True

@@ -63,6 +63,7 @@ class DatabaseContext:
     """ParameterStatus values by user and settings asked for at start-up."""
     replicas: ReplicaSettings = field(init=False)
     max_lag: float = field(init=False)
+    read_your_writes: str = field(init=False)
     turn: int = 0
     """Counts dispatches, for round-robin."""
     sharded: bool = False
@@ -72,6 +73,7 @@ class DatabaseContext:
     def __post_init__(self) -> None:
         self.replicas = self.settings.replicas
         self.max_lag = self.routing.max_lag
+        self.read_your_writes = self.routing.read_your_writes
 
     def fresh_after(self, client: Client, plan: Plan) -> float:
         """The moment whose acknowledged writes a read of this plan must see.
@@ -81,7 +83,7 @@ class DatabaseContext:
         """
         if plan.cache is not None and self.cache is not None:
             return max(client.wrote_at, self.writes.of_tables(plan.reads))
-        scope = self.routing.read_your_writes
+        scope = self.read_your_writes
         if scope == "session":
             return client.wrote_at
         if scope == "global":

@@ -243,7 +243,9 @@ class Intake:
     def _parse(self, batch: Batch, start: int, position: int, end: int) -> int:
         self._shape.append(_PARSE)
         data = self._data
-        name_end = self._name_end(position + 5, end)
+        name_end = position + 5
+        if data[name_end]:
+            name_end = self._name_end(name_end, end)
         if data.find(b"\0", name_end + 1, end) < 0:
             raise ProtocolViolation("a Parse message's statement does not end with a zero byte")
         prepared = self._registry.get(data[name_end + 1 : end])

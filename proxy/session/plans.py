@@ -13,13 +13,15 @@ from proxy.session.batch import Batch
 from proxy.session.combine import corrected
 from proxy.session.prepared import Prepared
 from proxy.sql.analyse import analyse
-from proxy.sql.normalise import shape
+from proxy.sql.normalise import Shape, shape
 from proxy.sql.statement import Analysis, Hints, Literal
 from proxy.topology.counters import Counters
 
 Planned = tuple[Plan, tuple[bytes | None, ...]]
 
 _GENERATION: Final = 8192
+_ASKS_NOTHING: Final = ("SELECT", "select", "INSERT", "insert", "UPDATE", "update", "DELETE")
+"""Beginnings of most texts, none of which is EXPLAIN (PENSTOCK) or SHOW ROUTE FOR."""
 _LONGEST_KEPT: Final = 16384
 """Bytes of a text whose plan is kept; longer ones are analysed each time."""
 
@@ -90,12 +92,17 @@ class PlanCache:
             query = text.decode()
         except UnicodeDecodeError:
             return self._planner(_unreadable("the text is not UTF-8")), ()
-        inner = explained_statement(query)
-        if inner is not None:
-            return Plan(Analysis(inner, ()), "explain", Access.LOCAL, "asks Penstock itself"), ()
+        if not query.startswith(_ASKS_NOTHING):
+            inner = explained_statement(query)
+            if inner is not None:
+                asks = Plan(Analysis(inner, ()), "explain", Access.LOCAL, "asks Penstock itself")
+                return asks, ()
         found = shape(query) if len(query) <= _LONGEST_KEPT else None
-        if found is None or not found.literals:
+        if found is None or not found.constants:
             return self._analyse(query), ()
+        return self._of_shape(query, found)
+
+    def _of_shape(self, query: str, found: Shape) -> Planned:
         if found.text in self._shapes:
             plan = self._shapes[found.text]
             self._counters.plan_hits += 1

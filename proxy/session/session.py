@@ -134,6 +134,8 @@ class Session(ChannelProtocol):
 
     def _plan_of(self, batch: Batch) -> Plan:
         plans, utf8 = self.context.plans, self.client.utf8
+        if not self.client.plain_strings:
+            return plans.of_unknown("standard_conforming_strings is off")
         if batch.text is not None:
             plan, self._literals = plans.of_text(batch.text, utf8)
             return plan
