@@ -155,8 +155,8 @@ def _not_cleared(database: str, done: Sequence[str], error: CacheUnavailable) ->
     return PgError(
         errors.CONNECTION_FAILURE,
         f'the cache of database "{database}" was not cleared, or not wholly: {error}',
-        "run the command again once SHOW CACHE says that redis is up; meanwhile this process "
-        "serves nothing from the cache, and it invalidates its databases when Redis is back",
+        "run the command again once SHOW CACHE shows no error: until then processes that reach "
+        "Redis may serve what was to be cleared",
         detail,
     )
 

@@ -1,0 +1,285 @@
+"""Views of the console: from values to rows, without a socket."""
+
+import pytest
+
+from proxy.admin.console import caching, setup, traffic
+from proxy.admin.console.averages import Averages, Period, Totals, averages
+from proxy.admin.console.rows import Columns, Row
+from proxy.admin.console.snapshot import (
+    ClientCount,
+    ClientState,
+    DatabaseState,
+    Endpoints,
+    NodeState,
+    PoolState,
+    ServerState,
+)
+from proxy.cache.manager import CacheStats, MemoryUsage
+from proxy.cache.statistics import Statistics
+from proxy.config.load import load
+from proxy.config.settings import (
+    AuthSettings,
+    CacheRule,
+    CacheSettings,
+    DatabaseSettings,
+    PoolSettings,
+    Settings,
+    UserSettings,
+)
+from proxy.topology.counters import Counters
+from proxy.topology.node import Role
+
+
+def as_dicts(columns: Columns, rows: list[Row]) -> list[dict[str, object]]:
+    names = [column.name for column in columns]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def pool(node: str, user: str = "ann", **values: float) -> PoolState:
+    numbers = dict.fromkeys(
+        ("active", "idle", "connecting", "waiting", "longest_wait", "cancels", "held"), 0.0
+    )
+    whole = {name: int(value) for name, value in (numbers | values).items()}
+    whole.pop("longest_wait")
+    return PoolState(
+        "app", user, node, "transaction", 20, **whole, longest_wait=values.get("longest_wait", 0.0)
+    )
+
+
+PRIMARY = NodeState("primary", Role.PRIMARY, "10.0.0.1", 5432, "app", True, latency=0.0012)
+REPLICA = NodeState(
+    "replica1",
+    Role.REPLICA,
+    "10.0.0.2",
+    5433,
+    "app",
+    False,
+    lag_bytes=12,
+    lag_seconds=0.5,
+    fresh_age=0.25,
+    error="not reached",
+)
+SHARD = NodeState("shard0", Role.SHARD, "10.0.0.3", 5434, "events", True, shard=0, in_use=3)
+APP = DatabaseState("app", DatabaseSettings(), PoolSettings(), (PRIMARY, REPLICA, SHARD))
+
+
+def test_pools_of_all_nodes_come_together_so_that_scrapers_see_each_pair_once() -> None:
+    pools = [
+        pool("primary", active=2, idle=1, waiting=1, longest_wait=1.25),
+        pool("replica1", active=1, idle=3, connecting=1, cancels=2, held=1),
+    ]
+    counts = {("app", "ann"): ClientCount(9, 1), ("app", "bob"): ClientCount(2, 0)}
+    ann, bob = as_dicts(traffic.POOLS, traffic.pool_rows(pools, counts))
+    assert (ann["cl_active"], ann["cl_waiting"]) == (8, 1)
+    assert (ann["sv_active"], ann["sv_idle"], ann["sv_login"]) == (3, 4, 1)
+    assert (ann["sv_active_cancel"], ann["sv_being_canceled"]) == (1, 1)
+    assert (ann["maxwait"], ann["maxwait_us"]) == (1, 250_000)
+    assert (ann["pool_mode"], ann["nodes"]) == ("transaction", 2)
+    assert (bob["cl_active"], bob["sv_active"], bob["pool_mode"]) == (2, 0, None)
+
+
+def test_bouncers_columns_come_first() -> None:
+    first = [column.name for column in traffic.POOLS][:16]
+    assert first == [
+        "database",
+        "user",
+        "cl_active",
+        "cl_waiting",
+        "cl_active_cancel_req",
+        "cl_waiting_cancel_req",
+        "sv_active",
+        "sv_active_cancel",
+        "sv_being_canceled",
+        "sv_idle",
+        "sv_used",
+        "sv_tested",
+        "sv_login",
+        "maxwait",
+        "maxwait_us",
+        "pool_mode",
+    ]
+    assert [column.name for column in traffic.LISTS] == ["list", "items"]
+    assert [column.name for column in setup.CONFIG] == ["key", "value", "default", "changeable"]
+
+
+def test_clients_oldest_first_with_what_they_hold() -> None:
+    ends = Endpoints("127.0.0.1", 5000, "127.0.0.1", 6432)
+    young = ClientState(2, "bob", "app", "waiting", ends, 1_700_000_100.0, waiting=2.5)
+    old = ClientState(
+        1, "ann", "app", "idle", ends, 1_700_000_000.0, link=16, node="primary", pinned="LISTEN"
+    )
+    rows = as_dicts(traffic.CLIENTS, traffic.client_rows([young, old]))
+    assert [row["user"] for row in rows] == ["ann", "bob"]
+    assert rows[0]["connect_time"] == "2023-11-14 22:13:20 UTC"
+    assert (rows[0]["link"], rows[0]["node"], rows[0]["pinned"]) == ("0x10", "primary", "LISTEN")
+    assert (rows[1]["wait"], rows[1]["wait_us"], rows[1]["link"]) == (2, 500_000, "")
+
+
+@pytest.mark.parametrize(
+    ("active", "cancels", "state"),
+    [
+        (True, 0, "active"),
+        (True, 1, "active_cancel"),
+        (False, 1, "being_canceled"),
+        (False, 0, "idle"),
+    ],
+)
+def test_states_of_servers(active: bool, cancels: int, state: str) -> None:
+    server = ServerState(
+        1, "ann", "app", "primary", Role.PRIMARY, active, Endpoints(), 0.0, 42, cancels=cancels
+    )
+    [row] = as_dicts(traffic.SERVERS, traffic.server_rows([server]))
+    assert (row["state"], row["remote_pid"], row["role"]) == (state, 42, "primary")
+
+
+def test_statistics_of_one_database_carry_its_name_and_of_several_none() -> None:
+    counters = Counters()
+    counters.tally("cache", "", "select").add(0.001)
+    counters.tally("primary", "primary", "insert").add(0.003)
+    counters.tally("replica", "replica1", "select").add(0.002)
+    totals = Totals(3, 0.006, 100, 200)
+    [row] = as_dicts(
+        traffic.STATS,
+        traffic.stats_rows(["app"], totals, Averages(2.4, 0.0015, 10.0, 20.0), counters.queries),
+    )
+    assert row["database"] == "app"
+    assert (row["total_query_count"], row["total_query_time"]) == (3, 6000)
+    assert (row["total_received"], row["total_sent"]) == (100, 200)
+    assert (row["avg_query_count"], row["avg_query_time"]) == (2, 1500)
+    assert (row["avg_recv"], row["avg_sent"]) == (10, 20)
+    assert (row["cache_count"], row["primary_count"], row["replica_count"]) == (1, 1, 1)
+    assert row["total_xact_count"] is None
+    both = traffic.stats_totals_rows(["app", "shop"], totals, counters.queries)
+    assert both[0][0] == "*"
+
+
+def test_averages_are_of_the_last_whole_period_or_of_all_before_the_first() -> None:
+    period = Period(now=100.0)
+    half = Totals(queries=10, query_seconds=1.0, received=500, sent=1000)
+    assert period.averages(105.0, half) == Averages(2.0, 0.1, 100.0, 200.0)
+    period.end(110.0, half)
+    assert period.averages(111.0, Totals(99, 9.0, 9, 9)).queries == 1.0
+    period.end(120.0, Totals(queries=30, query_seconds=5.0, received=500, sent=1000))
+    assert period.averages(121.0, Totals()) == Averages(2.0, 0.2, 0.0, 0.0)
+
+
+def test_averages_of_no_time_and_of_no_queries() -> None:
+    assert averages(Totals(), Totals(5, 1.0, 1, 1), 0.0) == Averages()
+    assert averages(Totals(), Totals(0, 0.0, 8, 4), 4.0) == Averages(0.0, 0.0, 2.0, 1.0)
+
+
+def test_databases_show_their_primary_and_count_their_nodes() -> None:
+    rows = setup.database_rows([APP], {"app": 7}, {"app": 4})
+    [row] = as_dicts(setup.DATABASES, rows)
+    assert (row["host"], row["port"], row["database"]) == ("10.0.0.1", 5432, "app")
+    assert (row["current_connections"], row["current_client_connections"]) == (7, 4)
+    assert (row["replicas"], row["shards"], row["healthy"]) == (1, 1, False)
+
+
+def test_replication_shows_lag_and_why_a_node_is_not_used() -> None:
+    primary, replica = as_dicts(setup.REPLICATION, setup.replication_rows([APP]))
+    assert (primary["lag_bytes"], primary["latency_ms"], primary["error"]) == (None, 1.2, None)
+    assert (replica["lag_bytes"], replica["lag_seconds"], replica["fresh_age"]) == (12, 0.5, 0.25)
+    assert (replica["healthy"], replica["error"]) == (False, "not reached")
+
+
+def test_shards() -> None:
+    [shard] = as_dicts(setup.SHARDS, setup.shard_rows([APP]))
+    assert (shard["shard"], shard["server_database"], shard["in_use"]) == (0, "events", 3)
+
+
+def test_users_who_are_not_configured_but_here_are_shown() -> None:
+    settings = Settings(
+        auth=AuthSettings(
+            users=(UserSettings(name="ann"), UserSettings(name="bob")), admins=("bob",)
+        )
+    )
+    rows = as_dicts(
+        setup.USERS,
+        setup.user_rows(settings, [pool("primary", "zoe", active=1, idle=2)], {"ann": 5}),
+    )
+    assert [(row["name"], row["admin"]) for row in rows] == [
+        ("ann", False),
+        ("bob", True),
+        ("zoe", False),
+    ]
+    assert [row["current_connections"] for row in rows] == [0, 0, 3]
+    assert [row["current_client_connections"] for row in rows] == [5, 0, 0]
+
+
+def test_settings_carry_paths_defaults_and_masks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("config") / "config.toml"
+    file.write_text(
+        """
+        [cache]
+        redis = "redis://:hush1@10.0.0.9:6379"
+        [[cache.rule]]
+        name = "orders"
+        tables = ["orders", "lines"]
+        [auth]
+        admins = ["ann"]
+        [[auth.users]]
+        name = "ann"
+        password = "hush2"
+        server_password = "hush3"
+        [database.app.replicas]
+        hosts = ["10.0.0.2:5433", "[::1]:5434"]
+        [database.app.pool]
+        idle_timeout = "5min"
+        """
+    )
+    rows = {row[0]: row[1:] for row in setup.config_rows(load(file, {}))}
+    assert rows["cache.redis"][0] == setup.MASK
+    assert rows["auth.users[0].password"][0] == setup.MASK
+    assert rows["auth.users[0].server_password"][0] == setup.MASK
+    assert "hush" not in str(rows)
+    assert rows["auth.users[0].name"][0] == "ann"
+    assert rows["cache.rule[0].tables"] == ('["orders", "lines"]', "[]", "no")
+    assert rows["database.app.replicas.hosts"][0] == '["10.0.0.2:5433", "[::1]:5434"]'
+    assert rows["database.app.pool.idle_timeout"][0] == "5min"
+    assert rows["pool.size"] == ("20", "20", "no")
+    assert rows["server.listen"][0] == "127.0.0.1:6432"
+    assert rows["admin_users"][0] == "ann"
+
+
+def test_an_unset_secret_is_not_masked() -> None:
+    rows = {row[0]: row[1] for row in setup.config_rows(Settings())}
+    assert rows["cache.redis"] is None
+
+
+def test_rules_that_forbid_say_so() -> None:
+    rules = (CacheRule(name="never", tables=("secrets",), enabled=False),)
+    settings = Settings(cache=CacheSettings(rule=rules))
+    [row] = as_dicts(setup.ROUTES, setup.route_rows(settings))
+    assert (row["kind"], row["action"], row["enabled"]) == ("cache", "never cached", False)
+
+
+def test_the_cache_of_this_process_beside_all() -> None:
+    statistics = Statistics()
+    statistics.hits = 3
+    statistics.misses["no entry"] = 1
+    statistics.bypasses["redis is away"] = 2
+    statistics.rules["orders"].hits = 3
+    own = caching.Own(statistics, {"redis is away": 1}, {"too large": 4}, True, ["orders", "idle"])
+    stats = CacheStats(30, 10, 0.75, {"hits": 30, "misses": 10, "rule:orders:hits": 20})
+    shared = caching.Shared(stats, {"app": MemoryUsage(5, 500, 10_000, 0)})
+    rows = {row[:3]: row[3:] for row in caching.cache_rows(own, shared)}
+    assert rows["redis", None, "state"] == ("up", None)
+    assert rows["total", None, "hit_rate"] == ("0.7500", "0.7500")
+    assert rows["total", None, "hits"] == ("3", "30")
+    assert rows["rule", "orders", "hits"] == ("3", "20")
+    assert rows["rule", "idle", "hits"] == ("0", "0")
+    assert rows["miss", "no entry", "reads"] == ("1", None)
+    assert rows["bypass", "redis is away", "reads"] == ("3", None)
+    assert rows["unfilled", "too large", "reads"] == ("4", None)
+    assert rows["database", "app", "entries"] == (None, "5")
+    assert rows["redis", None, "memory_limit"] == (None, "none")
+
+
+def test_what_redis_would_know_is_unknown_while_it_is_away() -> None:
+    own = caching.Own(Statistics(), {}, {}, False, ["orders"])
+    rows = {row[:3]: row[3:] for row in caching.cache_rows(own, caching.Shared(error="refused"))}
+    assert rows["redis", None, "state"] == ("away", None)
+    assert rows["redis", None, "error"] == (None, "refused")
+    assert rows["total", None, "hits"] == ("0", None)
+    assert rows["rule", "orders", "hits"] == ("0", None)
