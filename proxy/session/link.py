@@ -65,6 +65,8 @@ class Link(Borrower):
         """Part of an answer is held until the epochs have moved."""
         self._settling = False
         """The answer's end is held until the epochs have moved."""
+        self._misinformed = False
+        """A RESET told the client the server's default where it has its own."""
         self._aside = b""
         """Part of a message that came outside any answer."""
         self._keeps_backend = context.pool_settings.mode == "session"
@@ -113,6 +115,17 @@ class Link(Borrower):
             if self._client.note_status(body):
                 self._session.write(messages.message(b"S", body))
         self._note_parameters(bodies)
+
+    def _tell_parameters(self, backend: Backend) -> None:
+        """Correct what the client has been told, now that the backend is in its state."""
+        self._misinformed = False
+        self._pass_statuses(
+            [
+                name + b"\0" + value + b"\0"
+                for name, value in backend.parameters.items()
+                if name != b"in_hot_standby"
+            ]
+        )
 
     def _note_statuses(self) -> None:
         """ParameterStatus that passed through to the client."""

@@ -4,7 +4,10 @@ What a client asks for at start-up is SET on each backend, so a RESET there give
 default where the client expects its own: then the server is asked what is still set.
 """
 
+import contextlib
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from proxy.pool.settings_state import (
     DEFAULTS,
@@ -14,10 +17,15 @@ from proxy.pool.settings_state import (
     read_back_all,
 )
 from proxy.routing.plan import Plan
+from proxy.session.batch import Batch
+from proxy.session.binding import decode_parameters
 from proxy.session.exchange import Exchange
 from proxy.session.transaction import Transaction
 from proxy.sql.statement import Kind, Statement
+from proxy.wire.errors import ProtocolViolation
 
+_CUSTOM: Final = re.compile(rb"[A-Za-z_][\w$]{0,62}(?:\.[A-Za-z_][\w$]{0,62})+")
+_QUOTED: Final = re.compile(rb"'(" + _CUSTOM.pattern + rb")'")
 _LEAVE_SETTINGS = frozenset({Kind.SELECT, Kind.CLOSE, Kind.LISTEN, Kind.DEALLOCATE, Kind.DISCARD})
 
 
@@ -33,6 +41,23 @@ def _resets_or_leaves(statement: Statement) -> bool:
         return True
     changes = statement.settings or statement.settings_unknown
     return statement.kind in _LEAVE_SETTINGS and not changes
+
+
+def named_in(batch: Batch) -> set[str]:
+    """Custom settings that a batch may change although its statements don't say which.
+
+    Parameters, and strings in a text, that look like such a name: nothing else tells of them, as
+    the server lists no custom settings.
+    """
+    found: list[bytes] = []
+    if batch.text is not None:
+        found += _QUOTED.findall(batch.text)
+    for prepared, bind in zip(batch.bound, batch.binds, strict=True):
+        found += _QUOTED.findall(prepared.text)
+        with contextlib.suppress(ProtocolViolation):  # the server will say so
+            values = decode_parameters(bind).values
+            found += [value for value in values if value and _CUSTOM.fullmatch(value)]
+    return {name.decode().lower() for name in found}
 
 
 def question(transaction: Transaction, current: SettingsState, startup: SettingsState) -> bytes:

@@ -154,6 +154,7 @@ class Settlement(Link):
         """Note what the session's and its backend's settings are now."""
         assert self.backend is not None
         self._client.settings, self.backend.settings = states
+        self._misinformed = self._misinformed or states[0] is not states[1]
         self._client.learn_settings()
 
     def _let_go(self) -> None:
@@ -167,8 +168,10 @@ class Settlement(Link):
     def roll_back(self, done: Callable[[], None]) -> None:
         """End a transaction that has failed for the client, whatever the server thinks of it."""
 
-        def rolled_back(_: Exchange | None) -> None:
+        def rolled_back(exchange: Exchange | None) -> None:
             self._relay.status = IDLE
+            if exchange is not None:
+                self._pass_statuses(exchange.statuses)
             self._client.facts.in_transaction = False
             done()
             transaction = self._client.transaction

@@ -13,7 +13,7 @@ from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
-from proxy.session import caching, states
+from proxy.session import caching, settings_sync, states
 from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
 from proxy.session.combine import NOTHING, combine, on_primary
 from proxy.session.exchange import Exchange
@@ -145,6 +145,8 @@ class Upstream(Settlement):
         if self._abandoned:
             self._let_go()
             return
+        if self._misinformed and self.backend is not None:
+            self._tell_parameters(self.backend)
         transaction = self._client.transaction
         if transaction.deferred is None:
             self._send()
@@ -188,6 +190,8 @@ class Upstream(Settlement):
         self.unsynced = readies == 0
         if plan.effects:
             transaction.note(plan)
+            if plan.settings_unknown:
+                transaction.touched |= settings_sync.named_in(batch)
             if plan.changes_schema:
                 transaction.schema_changes += 1
                 self._context.catalogue.schema_change_begins()

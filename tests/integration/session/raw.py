@@ -188,11 +188,10 @@ class RawClient:
         user: str | None = None,
         password: str | None = None,
         database: str | None = None,
-        limit: int = 1 << 16,
         **parameters: str,
     ) -> "RawClient":
         """Connected and ready; Gone or LoginRefused otherwise."""
-        self = await cls.open(proxy, limit)
+        self = await cls.open(proxy)
         user = user or proxy.database.user
         own = {"user": user, "database": database or proxy.database.name, **parameters}
         self.send(startup(own))
@@ -298,7 +297,7 @@ class LoginRefused(Exception):
 @contextlib.asynccontextmanager
 async def client(proxy: Proxy, **options: str) -> AsyncIterator[RawClient]:
     """A logged-in client for a block."""
-    self = await RawClient.login(proxy, **options)  # type: ignore[arg-type]
+    self = await RawClient.login(proxy, **options)
     try:
         yield self
     finally:
