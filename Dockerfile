@@ -1,9 +1,12 @@
 ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim AS build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY .ci/install-runtime .ci/install-runtime
-COPY requirements-build.txt requirements-runtime.txt pyproject.toml README.md ./
+COPY requirements-build.txt requirements-runtime.txt pyproject.toml setup.py README.md ./
 COPY proxy proxy
 RUN .ci/install-runtime /opt/penstock
 
