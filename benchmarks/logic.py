@@ -1,7 +1,7 @@
 """What Penstock's own code costs per query, without the kernel: `python -m benchmarks.logic`.
 
-A session, two replicas and their backends run as they do in a server, but their sockets are objects
-that hand out what they were given. The time is CPU time of this process, the best of several
+A session, two replicas and their backends run as they do in a server, but what they read and write
+goes to no socket. The time is CPU time of this process, the best of several
 passes, so that a busy machine hardly shows. It also runs under callgrind, for exact counts.
 """
 
@@ -12,10 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel, ChannelProtocol, poller
@@ -44,50 +46,60 @@ _DISTINCT = 20_000
 """Texts of the simple protocol before they come again: more than plans are kept."""
 
 
-class Wire(socket.socket):
-    """A socket without a peer: `received` is what comes next, what is sent is lost."""
+class Wires:
+    """Takes the place of the kernel: what each descriptor reads next; what is written is lost."""
 
-    received = b""
+    def __init__(self) -> None:
+        self.incoming: dict[int, bytes] = {}
+        self.written_to = -1
+        """The descriptor that was written to last."""
 
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        return self.received
+    def read(self, descriptor: int, size: int) -> bytes:
+        return self.incoming[descriptor]
 
-    def send(self, data: Any, flags: int = 0, /) -> int:
+    def write(self, descriptor: int, data: bytes) -> int:
+        self.written_to = descriptor
         return len(data)
+
+    @contextmanager
+    def plugged_in(self) -> Iterator[None]:
+        """Channels use these instead of sockets."""
+        with patch.multiple("proxy.net.channel", read=self.read, write=self.write):
+            yield
 
 
 class Bench:
     """A logged-in client of a database with idle backends."""
 
-    def __init__(self) -> None:
+    def __init__(self, wires: Wires) -> None:
+        self._wires = wires
         self._context = _context()
-        self._servers: dict[Backend, tuple[Wire, Channel]] = {}
+        self._servers: dict[int, Channel] = {}
         for node in self._context.topology.nodes():
             pool = self._context.pool_of(node, USER)
             backend = Backend(
                 node, ServerLogin(USER, None, {}), lambda ready: None, lambda lost, error: None
             )
-            wire, channel = _open(backend)
+            descriptor, channel = _open(backend)
             backend.connection_made(channel)
-            wire.received = _message(b"R", b"\0\0\0\0") + _message(b"Z", b"I")
+            wires.incoming[descriptor] = _message(b"R", b"\0\0\0\0") + _message(b"Z", b"I")
             channel.readable()
             pool.backends.add(backend)
             pool.release(backend)
-            self._servers[backend] = wire, channel
+            self._servers[descriptor] = channel
         client = Client(USER, DEFAULTS, DEFAULTS, {})
         self._session = Session(self._context, client, lambda closed: None)
-        self._wire, self._channel = _open(self._session)
+        self._descriptor, self._channel = _open(self._session)
         self._session.start(self._channel, b"")
 
     def exchange(self, query: bytes, answer: bytes) -> None:
         """The client sends a query, the server that gets it answers."""
-        self._wire.received = query
+        wires = self._wires
+        wires.incoming[self._descriptor] = query
         self._channel.readable()
-        backend = self._session.upstream.backend
-        assert backend is not None
-        wire, channel = self._servers[backend]
-        wire.received = answer
-        channel.readable()
+        server = wires.written_to
+        wires.incoming[server] = answer
+        self._servers[server].readable()
 
 
 def _context() -> DatabaseContext:
@@ -97,9 +109,9 @@ def _context() -> DatabaseContext:
     return context
 
 
-def _open(protocol: ChannelProtocol) -> tuple[Wire, Channel]:
-    wire = Wire()
-    return wire, Channel(wire, protocol, poller())
+def _open(protocol: ChannelProtocol) -> tuple[int, Channel]:
+    sock = socket.socket()  # for its descriptor: nothing is read from it or written to it
+    return sock.fileno(), Channel(sock, protocol, poller())
 
 
 def _message(kind: bytes, body: bytes) -> bytes:
@@ -163,8 +175,15 @@ def cases() -> list[Case]:
 
 def measure(case: Case, queries: int, passes: int = _PASSES) -> float:
     """Microseconds of CPU for one query and its answer, in the fastest pass."""
-    bench = Bench()
-    exchange, exchanges = bench.exchange, case.exchanges
+    wires = Wires()
+    with wires.plugged_in():
+        return _measured(Bench(wires).exchange, case, queries, passes)
+
+
+def _measured(
+    exchange: Callable[[bytes, bytes], None], case: Case, queries: int, passes: int
+) -> float:
+    exchanges = case.exchanges
     for query, answer in case.opening:
         exchange(query, answer)
     count = len(exchanges)
