@@ -18,7 +18,7 @@ from proxy.config.settings import AuthSettings, Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen
 from proxy.server.databases import Database, make_database
-from proxy.session import states
+from proxy.session import relay, states
 from proxy.session.login import LoginProtocol, Reception
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
@@ -76,6 +76,7 @@ class Process:
             sql=str(self.address),
             http=str(self.http_address) if self.http_address else "off",
             databases=sorted(self.databases),
+            hot_path=_form(),
         )
 
     async def _listen(self) -> None:
@@ -186,3 +187,8 @@ def _credentials(settings: AuthSettings) -> Credentials | None:
             if user.password is not None
         }
     )
+
+
+def _form() -> str:
+    """Whether the hot path runs compiled here (see setup.py)."""
+    return "interpreted" if str(relay.__file__).endswith(".py") else "compiled"

@@ -73,7 +73,7 @@ async def get_json(url: str) -> tuple[int, dict[str, object]]:
 
 
 async def test_metrics_are_prometheus_text(base: str, world: World) -> None:
-    world.counters.queries["primary", "primary", "insert"] += 2
+    world.counters.tally("primary", "primary", "insert").count += 2
     world.counters.latency["primary"].observe(0.002)
     answer = await get(f"{base}/metrics")
     assert answer.status == 200
