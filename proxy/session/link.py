@@ -70,6 +70,8 @@ class Link(Borrower):
         self._aside = b""
         """Part of a message that came outside any answer."""
         self._keeps_backend = context.pool_settings.mode == "session"
+        if self._keeps_backend:
+            client.facts.pinned = "session pooling keeps one connection to the primary"
         self.route: Route | None = None
         self.backend: Backend | None = None
         self.unsynced = False
