@@ -5,6 +5,7 @@ a linked backend; `settlement.Settlement` adds what follows an answer, `upstream
 of a batch and everything that can go wrong on it.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _PARAMETER_STATUS: Final = ord("S")
 _MOST_RETRIES: Final = 2
+_LATE_COMMITS: Final = (1.0, 5.0, 30.0)
+"""Seconds after a write's outcome became unknown at which its tables' epochs move once more."""
 
 
 class Link(Borrower):
@@ -190,6 +193,10 @@ class Link(Borrower):
         transaction = self._client.transaction
         tables = frozenset(transaction.writes)
         self._move_after(tables)
+        if tables:  # a server that is cut off may still be running the write, and commit it
+            loop = asyncio.get_running_loop()
+            for seconds in _LATE_COMMITS:
+                loop.call_later(seconds, self._move_after, tables)
         if not transaction.read_only:
             self._client.wrote_at = self._context.writes.tick(tables)
 
