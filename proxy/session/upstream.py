@@ -238,7 +238,7 @@ class Upstream(Settlement):
         relay, transaction = self._relay, self._client.transaction
         if self._copying and not self._session.copy_is_over():
             self._copying, self._draining = False, True
-            self._session.write(passed)
+            self._drain(passed + relay.held)
             return
         self.unsynced = self._copying = False
         if relay.retry:
@@ -358,6 +358,15 @@ class Upstream(Settlement):
             )
 
     # COPY
+
+    def _drain(self, answer: bytes) -> None:
+        """The client may know the end of its answer; it has to complete what it was sending."""
+        self._relay.held = b""
+        cache, written = self._context.cache, frozenset(self._client.transaction.writes)
+        if cache is not None and written:
+            cache.move(self._context.name, written, lambda: self._session.write(answer))
+        else:
+            self._session.write(answer)
 
     def _begin_copy(self) -> None:
         self._copying = True
