@@ -6,6 +6,7 @@ import decimal
 import io
 import ipaddress
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.compat.targets import Target
+from tests.compat.targets import DIRECT, Target
 
 TYPED_VALUES = [
     ("bool", True),
@@ -56,6 +57,24 @@ async def test_values_come_back_as_they_went(
 ) -> None:
     assert await connection.fetchval(f"SELECT $1::{type_name}", value) == value
     assert await connection.fetchval(f"SELECT $1::{type_name}", None) is None
+
+
+@pytest.mark.skipif(bool(os.environ.get(DIRECT)), reason="there is no proxy that routes")
+async def test_reads_go_to_standbys(target: Target, connection: asyncpg.Connection) -> None:
+    """Without this the tests of reading one's own writes would prove nothing."""
+    ports = {replica.port for replica in target.database.stack.replicas}
+    await connection.execute(
+        "CREATE FUNCTION answering() RETURNS int LANGUAGE plpgsql STABLE "
+        "AS $$ BEGIN RETURN inet_server_port(); END $$"
+    )
+    seen: set[int] = set()
+    async with asyncio.timeout(20):  # for the standbys to replay it, and Penstock to hear of it
+        while seen < ports:
+            port = await connection.fetchval("SELECT answering()")
+            seen |= {port} & ports
+    async with connection.transaction():
+        port = await connection.fetchval("SELECT answering()")
+        assert port == target.database.stack.primary.port
 
 
 async def test_the_session_reads_its_own_writes(connection: asyncpg.Connection) -> None:

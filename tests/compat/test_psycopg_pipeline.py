@@ -68,13 +68,18 @@ def test_an_error_aborts_to_the_next_sync(connection: Connection) -> None:
     assert rows == [(1,), (4,)]
 
 
-def test_what_follows_an_error_is_reported_aborted(connection: Connection) -> None:
+def test_an_error_ends_the_pipeline(connection: Connection) -> None:
+    for _ in range(5):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            _fetch_behind_an_error(connection)
+        assert connection.execute("SELECT 'after'").fetchone() == ("after",)
+
+
+def _fetch_behind_an_error(connection: Connection) -> None:
+    """The error may come as early as the second statement is sent."""
     with connection.pipeline():
         connection.execute("SELECT 1 / %s", [0])
-        later = connection.execute("SELECT 'never'")
-        with pytest.raises(psycopg.errors.DivisionByZero):
-            later.fetchone()
-    assert connection.execute("SELECT 'after'").fetchone() == ("after",)
+        connection.execute("SELECT 'never'").fetchone()
 
 
 def test_an_error_of_a_statement_that_cannot_be_prepared(connection: Connection) -> None:
