@@ -244,6 +244,8 @@ class Intake:
         self._shape.append(_PARSE)
         data = self._data
         name_end = position + 5
+        if name_end == end:
+            raise ProtocolViolation("a Parse message is empty")
         if data[name_end]:
             name_end = self._name_end(name_end, end)
         if data.find(b"\0", name_end + 1, end) < 0:
@@ -263,6 +265,8 @@ class Intake:
     def _bind(self, batch: Batch, start: int, position: int, end: int) -> int:
         data = self._data
         portal_end = position + 5
+        if portal_end == end:
+            raise ProtocolViolation("a Bind message is empty")
         if data[portal_end]:
             portal_end = self._name_end(portal_end, end)
             self._shape.append(98)
