@@ -1,0 +1,95 @@
+"""What the server is asked after a change of settings, and what follows from its answer."""
+
+import pytest
+
+from proxy.pool.settings_state import DEFAULTS, SettingsState, intern_settings
+from proxy.session.batch import Batch
+from proxy.session.exchange import Exchange
+from proxy.session.intake import Intake
+from proxy.session.prepared import PreparedRegistry
+from proxy.session.settings_sync import after, after_reset, named_in, question
+from proxy.session.transaction import Transaction
+from tests.integration.session import raw
+
+
+def answered(*rows: list[bytes | None]) -> Exchange:
+    exchange = Exchange()
+    exchange.rows = list(rows)
+    return exchange
+
+
+def state(**values: bytes) -> SettingsState:
+    return intern_settings(values)
+
+
+def test_named_settings_are_asked_for_by_name() -> None:
+    transaction = Transaction(touched={"timezone", "search_path"})
+    asked = question(transaction, DEFAULTS, DEFAULTS)
+    assert asked.index(b"'search_path'") < asked.index(b"'timezone'")
+    session, backend = after(
+        transaction, state(timezone=b"UTC", a=b"1"), DEFAULTS, answered([b"x", b"Asia/Tokyo"])
+    )
+    assert session is backend is state(timezone=b"Asia/Tokyo", a=b"1", search_path=b"x")
+
+
+def test_settings_that_do_not_exist_any_more_are_forgotten() -> None:
+    session, _ = after(
+        Transaction(touched={"my.x"}), state(**{"my.x": b"1"}), DEFAULTS, answered([None])
+    )
+    assert session is DEFAULTS
+
+
+def test_unknown_changes_read_everything() -> None:
+    transaction = Transaction(touched_unknown=True)
+    current = state(timezone=b"UTC", **{"my.tenant": b"7"})
+    asked = question(transaction, current, DEFAULTS)
+    assert b"pg_settings" in asked
+    assert b"'my.tenant'" in asked  # which pg_settings doesn't show
+    session, backend = after(
+        transaction, current, DEFAULTS, answered([b"TimeZone", b"Asia/Tokyo"], [b"my.tenant", None])
+    )
+    assert session is backend is state(timezone=b"Asia/Tokyo")
+
+
+def test_a_reset_gives_back_what_was_asked_for_at_start_up() -> None:
+    startup = state(timezone=b"Asia/Tokyo")
+    transaction = Transaction(touched={"timezone"})
+    assert b"pg_settings" in question(transaction, startup, startup)
+    session, backend = after(transaction, startup, startup, answered())
+    assert (session, backend) == (startup, DEFAULTS)
+    assert after_reset(startup) == (startup, DEFAULTS)
+
+
+def batch_of(*messages: bytes) -> Batch:
+    intake = Intake(PreparedRegistry(), 1 << 30)
+    intake.append(b"".join(messages))
+    batch = intake.next()
+    assert batch is not None
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("messages", "names"),
+    [
+        (
+            [raw.query("DO $$ BEGIN PERFORM set_config('My.Tenant', 'x', false); END $$")],
+            {"my.tenant"},
+        ),
+        (
+            [raw.run("SELECT set_config($1, $2, false)", b"my.tenant", b"7"), raw.SYNC],
+            {"my.tenant"},
+        ),
+        ([raw.run("SELECT set_config($1, $2, false)", None, b"not a.name"), raw.SYNC], set()),
+        ([raw.run("SELECT set_config('a.b', $1, false)", b"1.5"), raw.SYNC], {"a.b"}),
+        ([raw.query("SELECT 'no', 'a.', '.b', 'a b.c', '\xff.x'")], set()),
+    ],
+)
+def test_names_in_a_batch(messages: list[bytes], names: set[str]) -> None:
+    assert named_in(batch_of(*messages)) == names
+
+
+def test_a_malformed_bind_names_nothing() -> None:
+    batch = batch_of(
+        raw.parse("SELECT $1"), raw.message("B", b"\0\0\0\0\0\1\0\0\0\x09a.b"), raw.SYNC
+    )
+    assert named_in(batch) == set()
