@@ -5,6 +5,7 @@
 #   make test [ARGS=...]      all tests, against real servers
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
+#   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II (benchmarks/relay)
 #   make check                format, lint, types, import contracts, unit tests
 #   make format               rewrite the code as `make check` wants it
 #   make lock                 pin the newest versions that pyproject.toml allows
@@ -28,7 +29,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled check format lock clean
+.PHONY: setup compiled demo test test-compiled bench check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -79,6 +80,9 @@ test-compiled: $(COMPILED)
 test: $(STAMP)
 	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" $(ARGS)
 	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
+
+bench: $(COMPILED)
+	@$(BIN)/python -m benchmarks.relay --also interpreted=. $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

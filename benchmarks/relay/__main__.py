@@ -1,19 +1,23 @@
 """The command: `python -m benchmarks.relay`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.relay.cases import CASES
-from benchmarks.relay.contenders import HERE, Contender, contenders
+from benchmarks.relay.contenders import Contender, contenders
 from benchmarks.relay.document import document
+from benchmarks.relay.machine import describe_machine
 from benchmarks.relay.measure import Options, Run, measure
+from benchmarks.relay.penstock import chosen_tree
 from benchmarks.relay.programs import BenchmarkError
 from benchmarks.relay.report import Report, from_json, make_report, to_json, to_markdown
 from proxy.local.errors import LocalStackError
 from proxy.local.programs import find_postgres, find_redis
 
+HERE = Path(__file__).resolve().parents[2]
 PAGE = HERE / "docs" / "performance.md"
 PAGE_DATA = HERE / "docs" / "performance" / "relay.json"
 
@@ -21,12 +25,15 @@ PAGE_DATA = HERE / "docs" / "performance" / "relay.json"
 def main() -> int:
     """Run, or show a report of an earlier run; the exit status."""
     arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # cleans up
     try:
         report = from_json(arguments.show) if arguments.show else _measured(arguments)
         _write(report, arguments.out, arguments.document)
     except (BenchmarkError, LocalStackError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     print(to_markdown(report))
     return 0
 
@@ -46,11 +53,14 @@ def _parse() -> argparse.Namespace:
         help="a case or a contender, or how its name begins; may be repeated",
     )
     parser.add_argument(
-        "--penstock",
+        "--tree", type=Path, help="whose Penstock to measure; default: what is compiled, or this"
+    )
+    parser.add_argument(
+        "--also",
         action="append",
         default=[],
         metavar="NAME=TREE",
-        help="measure the Penstock in another source tree too; may be repeated",
+        help="measure the Penstock of another tree beside it; may be repeated",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("build/bench"), help="folder for relay.md and relay.json"
@@ -62,8 +72,8 @@ def _parse() -> argparse.Namespace:
 
 
 def _measured(arguments: argparse.Namespace) -> Report:
-    trees = dict(_named_tree(one) for one in arguments.penstock)
-    everybody = contenders(trees)
+    others = dict(_named_tree(one) for one in arguments.also)
+    everybody = contenders(arguments.tree or chosen_tree(HERE), others)
     cases = _chosen(arguments.only, [case.name for case in CASES])
     names = _chosen(arguments.only, [one.name for one in everybody])
     unknown = [
@@ -72,17 +82,18 @@ def _measured(arguments: argparse.Namespace) -> Report:
     if unknown:
         raise ValueError(f"--only {unknown[0]}: choose from {', '.join((*cases, *names))}")
     taking_part: list[Contender] = [one for one in everybody if one.name in names]
+    machine = describe_machine()
     options = Options(arguments.seconds, arguments.rounds, arguments.data)
     chosen = [case for case in CASES if case.name in cases]
     runs: list[Run] = list(measure(chosen, taking_part, options, _progress))
     servers = f"{find_postgres(system=False).label}, {find_redis(system=False).label}"
-    return make_report(runs, taking_part, options, servers)
+    return make_report(runs, taking_part, options, machine, servers)
 
 
 def _named_tree(argument: str) -> tuple[str, Path]:
     name, _, tree = argument.partition("=")
     if not name or not (Path(tree) / "proxy").is_dir():
-        raise ValueError(f"--penstock {argument}: write NAME=TREE, with proxy/ in TREE")
+        raise ValueError(f"--also {argument}: write NAME=TREE, with proxy/ in TREE")
     return name, Path(tree)
 
 

@@ -20,9 +20,6 @@ from benchmarks.relay.cases import Case
 from benchmarks.relay.penstock import commit_of, is_compiled, running_penstock
 from benchmarks.relay.place import Endpoint, Place
 
-HERE = Path(__file__).resolve().parents[2]
-"""This source tree."""
-
 Start = Callable[[Place], AbstractContextManager[Endpoint]]
 
 
@@ -50,15 +47,16 @@ class Contender:
         return able and self.role in case.contenders
 
 
-def contenders(others: Mapping[str, Path]) -> list[Contender]:
+def contenders(tree: Path, others: Mapping[str, Path]) -> list[Contender]:
     """Everybody, in the order in which they are run.
 
     Args:
-        others: further source trees of Penstock to measure beside this one, by a name for each.
+        tree: what holds the Penstock to measure: sources, or a compiled copy of them.
+        others: further ones to measure beside it, by a name for each.
     """
-    found = [_direct(), _pgbouncer(), _pgpool(), *_penstocks("", HERE)]
-    for name, tree in others.items():
-        found += _penstocks(f"@{name}", tree.resolve())
+    found = [_direct(), _pgbouncer(), _pgpool(), *_penstocks("", tree.resolve())]
+    for name, other in others.items():
+        found += _penstocks(f"@{name}", other.resolve())
     return found
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.relay.place import Endpoint, Place
-from benchmarks.relay.programs import running
+from benchmarks.relay.programs import BenchmarkError, running
 from proxy.local.configuration import render_config
 
 _CACHE_RULE = """
@@ -21,6 +21,21 @@ name = "accounts"
 tables = ["pgbench_accounts"]
 ttl = "10min"
 """
+
+
+def chosen_tree(sources: Path) -> Path:
+    """The compiled copy of a source tree where `make compiled` has made one, or else the sources.
+
+    Raises BenchmarkError if the copy was made from other sources.
+    """
+    copy = sources / "build" / "compiled"
+    if not (copy / "proxy").is_dir():
+        return sources
+    for file in (sources / "proxy").rglob("*.py"):
+        twin = copy / file.relative_to(sources)
+        if not twin.exists() or twin.read_bytes() != file.read_bytes():
+            raise BenchmarkError(f"{twin} is not as {file}: run `make compiled`, or remove {copy}")
+    return copy
 
 
 def is_compiled(tree: Path) -> bool:

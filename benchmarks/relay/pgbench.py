@@ -10,9 +10,6 @@ from benchmarks.relay.cases import SCALE, Case
 from benchmarks.relay.place import Endpoint, Place
 from benchmarks.relay.programs import BenchmarkError
 
-_SAMPLED = 0.1
-"""Of all transactions, those whose latency is written down: few, for pgbench shares the CPUs."""
-
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -42,7 +39,7 @@ def one_each(place: Place, endpoint: Endpoint, case: Case) -> None:
 def load(place: Place, endpoint: Endpoint, case: Case, seconds: int) -> Load:
     """Put the case's load on the endpoint. Raises BenchmarkError if a transaction failed."""
     prefix = place.directory / "latency"
-    sampling = ["--log", f"--log-prefix={prefix}", f"--sampling-rate={_SAMPLED}"]
+    sampling = ["--log", f"--log-prefix={prefix}", f"--sampling-rate={case.sampled}"]
     told = _run(place, endpoint.port, [*_arguments(place, case), "-T", str(seconds), *sampling])
     latencies: list[int] = []
     for file in place.directory.glob("latency.*"):

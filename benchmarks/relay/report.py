@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmarks.relay.cases import CASES, Case
 from benchmarks.relay.contenders import Contender
-from benchmarks.relay.machine import describe_machine
 from benchmarks.relay.measure import Options, Run
 from benchmarks.relay.summary import Figure, Row, summarise
 
@@ -33,14 +32,18 @@ class Report:
 
 
 def make_report(
-    runs: Sequence[Run], everybody: Sequence[Contender], options: Options, servers: str
+    runs: Sequence[Run],
+    everybody: Sequence[Contender],
+    options: Options,
+    machine: Mapping[str, str],
+    servers: str,
 ) -> Report:
     """Of a run that has just ended."""
     took_part = {run.contender for run in runs}
     shown = [one for one in everybody if one.name in took_part or one.start is None]
     return Report(
         taken_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=describe_machine(),
+        machine=machine,
         seconds=options.seconds,
         rounds=options.rounds,
         versions={"servers": servers, **{one.name: one.version for one in shown if one.version}},
@@ -70,10 +73,11 @@ def to_markdown(report: Report) -> str:
     """Where and when, a table for each case, and notes."""
     machine = report.machine
     lines = [
-        f"Taken {report.taken_at} on {machine['cpus']} CPUs ({machine['processor']}), "
-        f"{machine['memory']} of memory, {machine['kernel']}, Python {machine['python']}, "
-        f"{report.versions['servers']}; medians of {report.rounds} interleaved rounds of "
-        f"{report.seconds} s, in brackets the least and the greatest.",
+        f"Taken {report.taken_at} on {machine['cpus']} CPUs ({machine['processor']}), which the "
+        "clients, the servers and the proxies share, at a load average of "
+        f"{machine['load']} before it began; {machine['memory']} of memory, {machine['kernel']}, "
+        f"Python {machine['python']}, {report.versions['servers']}. Medians of {report.rounds} "
+        f"interleaved rounds of {report.seconds} s, in brackets the least and the greatest.",
         "",
     ]
     rows = summarise(report.runs)
