@@ -13,6 +13,10 @@ from collections import deque
 from os import read, write
 from typing import Any, Final
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
@@ -78,10 +82,15 @@ class Poller:
                 channel = channels.get(descriptor)
                 if channel is None:
                     continue  # closed by what an earlier event did
-                if events & _WRITE:
-                    channel.writable()
-                if events & (_READ | _GONE):
-                    channel.readable()
+                try:
+                    if events & _WRITE:
+                        channel.writable()
+                    if events & (_READ | _GONE):
+                        channel.readable()
+                except Exception:
+                    # One protocol's mistake must end its own connection, and no other.
+                    log.exception("a connection failed", peer=channel.get_extra_info("peername"))
+                    channel.abort()
             if not ready:
                 break
 
