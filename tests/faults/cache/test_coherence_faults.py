@@ -170,3 +170,35 @@ def _await_version(database: Database, version: int) -> None:
         while connection.execute(READ.encode()).fetchone() != (version,):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize("sql", ["UPDATE c_plain SET version = 5 WHERE id = 2", READ])
+async def test_a_transaction_whose_server_is_lost_while_redis_is_asked(
+    schema: Database, servers: Stack, tmp_path: Path, sql: str
+) -> None:
+    """Its next statement must not run on another connection, outside of it."""
+    assert servers.redis is not None
+    patient = {"PENSTOCK_CACHE__TIMEOUT": "10s"}
+    with running_proxy(schema, tmp_path, extra=RULE, environment=patient) as proxy:
+        one = await RawClient.login(proxy)
+        await _kept(one, proxy)
+        await one.query("BEGIN")
+        await one.query("SELECT pg_advisory_xact_lock(1)")
+        process_id = (await one.query("SELECT pg_backend_pid()")).value
+        servers.redis.freeze()
+        try:
+            one.send(query(sql))
+            await asyncio.sleep(0.2)
+            with superuser_connection(servers.primary) as primary:
+                await asyncio.to_thread(
+                    primary.execute, f"SELECT pg_terminate_backend({process_id}, 5000)".encode()
+                )
+            await asyncio.sleep(0.2)
+        finally:
+            servers.redis.thaw()
+        reply = await one.until("Z")
+        assert reply.errors[-1] in ("57P01", "08006")
+        assert (reply.rows, reply.status) == ([], "E")
+        assert (await one.query("SELECT 1")).errors == ["25P02"]
+        assert (await one.query("COMMIT")).tags == ["ROLLBACK"]
+        assert (await one.query("SELECT version FROM c_plain WHERE id = 2")).value == "0"
