@@ -53,6 +53,8 @@ class Link(Borrower):
         self._plans: list[Plan] = []
         """Plans of what was sent since the last ReadyForQuery."""
         self._retries = 0
+        self._pins: set[str] = set()
+        """All the reasons why the session stays on its backend."""
         self._early_sync = False
         """The client flushed where Penstock synced: this ReadyForQuery is not for the client."""
         self._abandoned = False

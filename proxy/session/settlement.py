@@ -26,6 +26,17 @@ _SETTINGS_UNKNOWN = PgError(
 _CHANGED_RESULT: Final = "RevalidateCachedQuery"
 """Where PostgreSQL's "cached plan must not change result type" comes from, in any language."""
 
+_DEALLOCATED: Final = frozenset({"PREPARE"})
+_DISCARDED: Final = _DEALLOCATED | {
+    "DECLARE … WITH HOLD",
+    "LISTEN",
+    "session advisory lock",
+    "temporary object",
+    "temporary schema",
+    "temporary table",
+}
+"""What DISCARD ALL ends, in the words of `sql.pins`; not what LOAD, setseed or dblink leave."""
+
 
 class Settlement(Link):
     """See the module's docstring."""
@@ -66,16 +77,24 @@ class Settlement(Link):
             return
         assert backend is not None
         for plan in self._plans:
-            if plan.pins is not None and facts.pinned is None and self._took_hold(plan):
-                facts.pinned = plan.pins
+            if plan.pins is not None and self._took_hold(plan):
+                self._pins.add(plan.pins)
+                facts.pinned = facts.pinned or plan.pins
             if plan.deallocates_all and not relay.errors:
                 backend.prepared.clear()
                 backend.unnamed = None
                 self._session.forget_statements()
+                self._unpin(_DISCARDED if plan.kind == "discard" else _DEALLOCATED)
         facts.in_transaction = relay.status != IDLE
         if relay.status == IDLE and self._wrote():
             tables = frozenset(self._client.transaction.writes)
             self._client.wrote_at = self._context.writes.tick(tables)
+
+    def _unpin(self, gone: frozenset[str]) -> None:
+        """State of these kinds is no more; without any the backend need not be kept."""
+        self._pins -= gone
+        if not self._pins and not self._keeps_backend:
+            self._client.facts.pinned = None
 
     def _took_hold(self, plan: Plan) -> bool:
         return not self._relay.errors or len(plan.analysis.statements) > 1
