@@ -7,7 +7,7 @@ of a batch and everything that can go wrong on it.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.pool.backend import Backend, Borrower
 from proxy.pool.pool import Pool
@@ -18,15 +18,13 @@ from proxy.session.batch import FLUSH, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
+from proxy.session.downstream import Downstream
 from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE
 from proxy.topology.node import Node, Role
 from proxy.wire import messages
 from proxy.wire.framing import split_messages, whole_messages
-
-if TYPE_CHECKING:
-    from proxy.session.session import Session
 
 _PARAMETER_STATUS: Final = ord("S")
 _MOST_RETRIES: Final = 2
@@ -37,7 +35,7 @@ _LATE_COMMITS: Final = (1.0, 5.0, 30.0)
 class Link(Borrower):
     """See the module's docstring."""
 
-    def __init__(self, session: "Session", context: DatabaseContext, client: Client) -> None:
+    def __init__(self, session: Downstream, context: DatabaseContext, client: Client) -> None:
         self._session = session
         self._context = context
         self._client = client

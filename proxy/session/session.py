@@ -9,16 +9,17 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-from proxy.net.channel import Channel, ChannelProtocol
+from proxy.net.channel import Channel
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
-from proxy.routing.route import Route, Target
+from proxy.routing.route import Target
 from proxy.session import caching, states
 from proxy.session.answers import answer, failure
 from proxy.session.batch import CLOSES, FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Ack, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, unexecuted
 from proxy.session.context import DatabaseContext
+from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
 from proxy.session.transaction import ABORTED, FAILED, IDLE, IN_TRANSACTION, Transaction
 from proxy.session.upstream import Upstream
@@ -29,30 +30,22 @@ READ_AHEAD: Final = 256 * 1024
 """Bytes of batches to come at which a client is no longer read from."""
 
 
-class Session(ChannelProtocol):
+class Session(Downstream):
     """See the module's docstring."""
 
     def __init__(
         self, context: DatabaseContext, client: Client, on_closed: Callable[["Session"], None]
     ) -> None:
-        self.context = context
-        self.client = client
-        self.state = states.IDLE
+        super().__init__(context, client)
         self.connected_at = time.time()
         self.upstream = Upstream(self, context, client)
         self._on_closed = on_closed
-        self._transport: Channel | None = None
         self._intake = Intake(context.prepared, context.max_message_size)
         self._copy: CopyIntake | None = None
         self._batch: Batch | None = None
-        self._plan: Plan = NOTHING
         self._literals: tuple[bytes | None, ...] = ()
-        self._started = 0.0
         self._skipping = False
         """After an error the client's messages are ignored until its Sync."""
-        self.congested = False
-        """The client doesn't read as fast as it is written to."""
-        self._reading_paused = False
         self._running = False
 
     def start(self, transport: Channel, unread: bytes) -> None:
@@ -278,17 +271,11 @@ class Session(ChannelProtocol):
         if hit is None or self.client.transaction.failed:
             self._go_upstream(fill)
             return
-        self._count_cached()
+        self.count_cached()
         self.write(caching.reply(batch, hit, self.client.transaction.status))
         self.idle()
 
     # What upstream calls
-
-    def write(self, data: bytes) -> None:
-        """Send to the client."""
-        if self._transport is not None and self.state != states.CLOSED:
-            self.context.counters.bytes_out += len(data)
-            self._transport.write(data)
 
     def idle(self) -> None:
         """The batch has been answered: the next may start."""
@@ -311,34 +298,6 @@ class Session(ChannelProtocol):
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""
         self._intake.forget_all()
-
-    def count(self, route: Route) -> None:
-        """Count the batch that a server has answered."""
-        kind = self._plan.kind
-        tally = route.tallies.get(kind)
-        if tally is None:
-            node = route.node.name if route.node is not None else ""
-            tally = self.context.counters.tally(route.target.value, node, kind)
-            route.tallies[kind] = tally
-        tally.add(perf_counter() - self._started)
-
-    def _count_cached(self) -> None:
-        kind = self._plan.kind
-        tally = self.context.cached.get(kind)
-        if tally is None:
-            tally = self.context.counters.tally(Target.CACHE.value, "", kind)
-            self.context.cached[kind] = tally
-        tally.add(perf_counter() - self._started)
-
-    def pause_reading(self, pause: bool) -> None:
-        """Stop or go on reading from the client."""
-        if self._transport is None or self._reading_paused == pause:
-            return
-        self._reading_paused = pause
-        if pause:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
 
     def relieve(self) -> None:
         """The server takes bytes again."""

@@ -1,0 +1,97 @@
+"""The client's side of a session, as far as the server's side needs to know it.
+
+`session.Session` is the one that there is; `link.Link` and what builds on it know only this.
+"""
+
+from time import perf_counter
+
+from proxy.net.channel import Channel, ChannelProtocol
+from proxy.routing.plan import Plan
+from proxy.routing.route import Route, Target
+from proxy.session import states
+from proxy.session.batch import Ack
+from proxy.session.client import Client
+from proxy.session.combine import NOTHING
+from proxy.session.context import DatabaseContext
+from proxy.wire.errors import PgError
+
+
+class Downstream(ChannelProtocol):
+    """A client's channel with its state; what happens on the server's side is told by calls."""
+
+    def __init__(self, context: DatabaseContext, client: Client) -> None:
+        self.context = context
+        self.client = client
+        self.state = states.IDLE
+        self.congested = False
+        """The client doesn't read as fast as it is written to."""
+        self._transport: Channel | None = None
+        self._reading_paused = False
+        self._plan: Plan = NOTHING
+        self._started = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        if self._transport is not None and self.state != states.CLOSED:
+            self.context.counters.bytes_out += len(data)
+            self._transport.write(data)
+
+    def count(self, route: Route) -> None:
+        """Count the batch that a server has answered."""
+        kind = self._plan.kind
+        tally = route.tallies.get(kind)
+        if tally is None:
+            node = route.node.name if route.node is not None else ""
+            tally = self.context.counters.tally(route.target.value, node, kind)
+            route.tallies[kind] = tally
+        tally.add(perf_counter() - self._started)
+
+    def count_cached(self) -> None:
+        """Count the batch that the cache has answered."""
+        kind = self._plan.kind
+        tally = self.context.cached.get(kind)
+        if tally is None:
+            tally = self.context.counters.tally(Target.CACHE.value, "", kind)
+            self.context.cached[kind] = tally
+        tally.add(perf_counter() - self._started)
+
+    def pause_reading(self, pause: bool) -> None:
+        """Stop or go on reading from the client."""
+        if self._transport is None or self._reading_paused == pause:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def run(self) -> None:
+        """More of what the client has sent may be started."""
+
+    def idle(self) -> None:
+        """The batch has been answered: the next may start."""
+
+    def refuse(self, error: PgError, skip: bool = False, told: bool = False) -> None:
+        """Give the client an error instead of what it asked for (see `Session.refuse`)."""
+
+    def fatal(self, error: PgError) -> None:
+        """Tell the client why, and close."""
+
+    def skip_to_sync(self) -> None:
+        """The server reported an error to a flush that was synced early."""
+
+    def undo_name(self, ack: Ack) -> None:
+        """The server refused or skipped this Parse or Close."""
+
+    def forget_statements(self) -> None:
+        """DEALLOCATE ALL or DISCARD ALL went through."""
+
+    def relieve(self) -> None:
+        """The server takes bytes again."""
+
+    def begin_copy(self) -> None:
+        """The server waits for COPY data."""
+
+    def copy_is_over(self) -> bool:
+        """The server has ended COPY; false if the client is in the middle of a message of it."""
+        return True
