@@ -202,3 +202,24 @@ async def test_a_transaction_whose_server_is_lost_while_redis_is_asked(
         assert (await one.query("SELECT 1")).errors == ["25P02"]
         assert (await one.query("COMMIT")).tags == ["ROLLBACK"]
         assert (await one.query("SELECT version FROM c_plain WHERE id = 2")).value == "0"
+
+
+async def test_old_replicas_while_redis_is_away(
+    schema: Database, servers: Stack, tmp_path: Path
+) -> None:
+    """A row that the cache has shown to be new is not read from where it is old."""
+    assert servers.redis is not None
+    with running_proxy(schema, tmp_path, extra=RULE) as proxy:
+        writer, reader = [await RawClient.login(proxy) for _ in range(2)]
+        await _kept(reader, proxy)
+        for replica in servers.replicas:
+            await asyncio.to_thread(replica.psql, "SELECT pg_wal_replay_pause()")
+        await asyncio.to_thread(servers.redis.kill)
+        try:
+            await writer.query("UPDATE c_plain SET version = 1 WHERE id = 1")
+            for _ in range(4):
+                assert (await reader.query(READ)).value == "1"
+        finally:
+            await asyncio.to_thread(servers.redis.start)
+            for replica in servers.replicas:
+                await asyncio.to_thread(replica.psql, "SELECT pg_wal_replay_resume()")
