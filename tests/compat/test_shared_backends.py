@@ -346,8 +346,6 @@ STAYS_PINNED = pytest.mark.xfail(
         pytest.param(
             "SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all()", marks=STAYS_PINNED
         ),
-        ("CREATE TEMP TABLE scratch (n int)", "DISCARD ALL"),
-        ("PREPARE mine AS SELECT 1", "DEALLOCATE ALL"),
     ],
 )
 async def test_a_server_connection_is_given_back_with_its_state(
