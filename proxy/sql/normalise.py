@@ -7,7 +7,6 @@ does other ordinary statements; where it meets anything that needs more thought,
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from proxy.sql.cacheable import is_moving_time
 from proxy.sql.lexer import Lexeme, LexError, Token, lex
@@ -16,17 +15,33 @@ from proxy.sql.statement import Literal
 from proxy.sql.words import word_set
 
 
-class Shape(NamedTuple):
+class Shape:
     """A statement whose constants have become parameters: `literals[i]` is `$(first + i)`.
 
     `text` is for analysis only. It has the same facts as the statement it came from, once
-    parameters from `first` on are taken for their literals.
+    parameters from `first` on are taken for their literals. One is made for each text not seen
+    before, so this is no dataclass, whose `__init__` would not be compiled.
     """
 
-    text: str
-    first: int
-    constants: tuple[str, ...]
-    """The constants as written."""
+    __slots__ = ("constants", "first", "text")
+
+    def __init__(self, text: str, first: int, constants: tuple[str, ...]) -> None:
+        self.text = text
+        self.first = first
+        self.constants = constants
+        """The constants as written."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Shape):
+            return NotImplemented
+        mine, theirs = (self.text, self.first), (other.text, other.first)
+        return mine == theirs and self.constants == other.constants
+
+    def __hash__(self) -> int:
+        return hash((self.text, self.first, self.constants))
+
+    def __repr__(self) -> str:
+        return f"Shape({self.text!r}, {self.first}, {self.constants!r})"
 
     @property
     def literals(self) -> tuple[Literal, ...]:
