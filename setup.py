@@ -10,11 +10,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 COMPILED_PACKAGES = ("net", "pool", "cache", "session")
-INTERPRETED = {"__init__.py", "manager.py"}
+INTERPRETED = {"__init__.py", "kernel.py", "manager.py"}
 """Nothing to gain there, or what mypyc doesn't know (asynchronous generators)."""
+IN_C = ("net/_kernel", "wire/_scan")
+"""What loops over bytes or calls the kernel; each has its equal in Python beside it."""
 COMPILED_MODULES = (
     "wire/framing.py",
     "wire/messages.py",
@@ -70,8 +72,17 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    return list(
-        mypycify([*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True)
+    compiled = mypycify(
+        [*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True
+    )
+    return [*compiled, *(_in_c(module) for module in IN_C)]
+
+
+def _in_c(module: str) -> Extension:
+    return Extension(
+        "proxy." + module.replace("/", "."),
+        [f"proxy/{module}.c"],
+        extra_compile_args=["-O2", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
     )
 
 

@@ -54,17 +54,17 @@ class Wires:
         self.written_to = -1
         """The descriptor that was written to last."""
 
-    def read(self, descriptor: int, size: int) -> bytes:
+    def receive(self, descriptor: int, size: int) -> bytes:
         return self.incoming[descriptor]
 
-    def write(self, descriptor: int, data: bytes) -> int:
+    def send(self, descriptor: int, data: bytes) -> int:
         self.written_to = descriptor
         return len(data)
 
     @contextmanager
     def plugged_in(self) -> Iterator[None]:
         """Channels use these instead of sockets."""
-        with patch.multiple("proxy.net.channel", read=self.read, write=self.write):
+        with patch.multiple("proxy.net.channel", receive=self.receive, send=self.send):
             yield
 
 

@@ -10,10 +10,11 @@ import asyncio
 import select
 import socket
 from collections import deque
-from os import read, write
 from typing import Any, Final
 
 import structlog
+
+from proxy.net.kernel import ready, receive, send
 
 log = structlog.get_logger(__name__)
 
@@ -21,8 +22,8 @@ _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
-_SMALL_READ: Final = 960
-"""Bytes; blocks of this size come from malloc's fastest lists."""
+_SMALL_READ: Final = 4096
+"""Bytes; so many are read into a block on the stack (`_kernel.c`)."""
 _LARGE_READ: Final = 64 * 1024
 """Bytes; larger blocks would be mapped anew by malloc for each read."""
 _SMALL_READS_IN_A_ROW: Final = 32
@@ -77,9 +78,9 @@ class Poller:
     def _poll(self) -> None:
         channels = self._channels
         for _ in range(_ROUNDS):
-            ready = self._epoll.poll(0, _EVENTS)
-            for descriptor, events in ready:
-                channel = channels.get(descriptor)
+            found = ready(self._epoll, _EVENTS)
+            for event in found:
+                channel, events = channels.get(event >> 8), event & 0xFF
                 if channel is None:
                     continue  # closed by what an earlier event did
                 try:
@@ -91,7 +92,7 @@ class Poller:
                     # One protocol's mistake must end its own connection, and no other.
                     log.exception("a connection failed", peer=channel.get_extra_info("peername"))
                     channel.abort()
-            if not ready:
+            if not found:
                 break
 
     def close(self) -> None:
@@ -162,14 +163,13 @@ class Channel:
             return
         size = self._read_size
         try:
-            data = read(self._descriptor, size)
-        except (BlockingIOError, InterruptedError):
-            return
+            data = receive(self._descriptor, size)
         except OSError as error:
             self._lose(error)
             return
         if not data:
-            self._lose(None)
+            if data is not None:
+                self._lose(None)
             return
         if len(data) == size:
             self._read_size, self._small_reads = _LARGE_READ, 0
@@ -187,9 +187,7 @@ class Channel:
             self._keep(memoryview(data))
             return
         try:
-            sent = write(self._descriptor, data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
+            sent = send(self._descriptor, data)
         except OSError as error:
             self._lose_soon(error)
             return
@@ -211,11 +209,11 @@ class Channel:
         while out:
             data = out[0]
             try:
-                sent = write(self._descriptor, data)
-            except (BlockingIOError, InterruptedError):
-                return
+                sent = send(self._descriptor, data)
             except OSError as error:
                 self._lose(error)
+                return
+            if not sent:
                 return
             self._out_size -= sent
             if sent < len(data):

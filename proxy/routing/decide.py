@@ -14,7 +14,15 @@ CANNOT_CONNECT_NOW = "57P03"
 FEATURE_NOT_SUPPORTED = "0A000"
 
 _MOST_ROUTES: Final = 1024
-_TARGETS = {Role.PRIMARY: Target.PRIMARY, Role.REPLICA: Target.REPLICA, Role.SHARD: Target.SHARD}
+# Constants of a compiled module are found without a look-up, members of an enumeration are not.
+_READ: Final = Access.READ
+_REPLICA: Final = Role.REPLICA
+_SHARD: Final = Role.SHARD
+_TARGETS: Final = {
+    Role.PRIMARY: Target.PRIMARY,
+    Role.REPLICA: Target.REPLICA,
+    Role.SHARD: Target.SHARD,
+}
 
 
 def decide(
@@ -37,14 +45,14 @@ def decide(
         return _to_shard(plan.shard.shard if shard is None else shard, facts, topology)
     linked = facts.linked
     if linked is not None:
-        if linked.role is Role.SHARD and plan.touches_tables:
+        if linked.role is _SHARD and plan.touches_tables:
             raise _elsewhere(facts, linked, "tables that are not sharded")
         return _route(linked, _STAYS if facts.pinned is None else facts.pinned)
     if facts.pinned is not None:
         return _route(topology.primary, facts.pinned)
     if facts.in_transaction:
         return _route(topology.primary, "in a transaction, which may write")
-    if plan.access is not Access.READ and not _begins_reading(plan, facts):
+    if plan.access is not _READ and not _begins_reading(plan, facts):
         return _route(topology.primary, plan.reason)
     hint = plan.node_hint
     if hint == "primary":
@@ -78,7 +86,7 @@ def _route(node: Node, reason: str) -> Route:
         if len(node.routes) >= _MOST_ROUTES:
             node.routes.clear()
         route = node.routes[reason] = Route(
-            _TARGETS[node.role], node, reason, node.role is Role.REPLICA
+            _TARGETS[node.role], node, reason, node.role is _REPLICA
         )
     return cast(Route, route)
 

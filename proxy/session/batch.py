@@ -70,6 +70,7 @@ class Batch:
         "shape",
         "text",
         "unnamed",
+        "unseen",
     )
 
     def __init__(self, end: int, shape: bytes, data: bytes, text: bytes | None = None) -> None:
@@ -91,6 +92,8 @@ class Batch:
         """Their Bind messages from the parameter formats on."""
         self.unnamed: Prepared | None = None
         """What the unnamed statement is after this batch, if it parses one."""
+        self.unseen = False
+        """It binds a statement whose text is not known."""
         self.closed_statements = 0
         self.runs = end == QUERY
         """It has more than Close, Sync and Flush."""

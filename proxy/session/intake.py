@@ -19,6 +19,7 @@ from proxy.session.batch import (
 from proxy.session.prepared import Prepared, PreparedRegistry
 from proxy.wire.errors import ProtocolViolation
 from proxy.wire.framing import uint32_at
+from proxy.wire.scan import Execution, execution, renamed
 
 _PARSE: Final = 80  # P
 _BIND: Final = 66  # B
@@ -119,6 +120,12 @@ class Intake:
         data = self._data
         size = len(data)
         position = start = self._position
+        if self._batch is None and position < size and data[position] in (_PARSE, _BIND):
+            found = execution(data, position)
+            if found is not None:
+                batch = self._execution(position, found)
+                if batch is not None:
+                    return batch
         while size - position >= 5:
             kind = data[position]
             length = uint32_at(data, position + 1)
@@ -149,6 +156,34 @@ class Intake:
                 return self._finish(OVERFLOW, start, position)
         self._keep_rest(start, position, 5)
         return None
+
+    def _execution(self, start: int, found: Execution) -> Batch | None:
+        """The batch as the messages one by one would give it; None where they have to be asked."""
+        end, content, name, bind, describes = found
+        if end - start > MAX_BATCH or end - start > self._max_message:
+            return None
+        data = self._data
+        if content is not None:
+            prepared = self.unnamed = self._registry.get(content)
+            whole = data if start == 0 and end == len(data) else data[start:end]
+            batch = Batch(SYNC, b"PBDES" if describes else b"PBES", whole)
+            batch.described = batch.unnamed = prepared
+        else:
+            known = self.statements.get(name) if name else self.unnamed
+            if known is None:
+                return None
+            prepared = known
+            if name:
+                whole = renamed(data, start, end, len(name), prepared.name)
+            else:
+                whole = data if start == 0 and end == len(data) else data[start:end]
+            batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
+            batch.references = [Reference(0, prepared, USES, name, not name)]
+        batch.bound.append(prepared)
+        batch.binds.append(bind)
+        batch.runs = True
+        self._position = end
+        return batch
 
     def _single(self, kind: int, position: int, end: int) -> Batch:
         """A batch of one message: Query, FunctionCall or Terminate."""
@@ -280,6 +315,7 @@ class Intake:
         name = data[portal_end + 1 : name_end]
         prepared = self.statements.get(name) if name else self.unnamed
         if prepared is None:
+            batch.unseen = True
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
             if name:
                 self._replace(start, position, data[position:end])

@@ -12,6 +12,7 @@ from proxy.session.batch import AS_PARSE, FORWARD, Ack
 from proxy.wire.errors import LAST_WORDS, READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import PARSE_COMPLETE
+from proxy.wire.scan import answered, skip
 
 _READY: Final = 90  # Z
 _ERROR: Final = 69  # E
@@ -123,7 +124,8 @@ class Relay:
                 | (_RETRY if may_retry else 0)
                 | (_HOLD if hold else 0)
             )
-            self.acks = deque(acks) if acks else deque()
+            if acks or self.acks:
+                self.acks = deque(acks or ())
             self._capture = [] if capture_room else None
             self._capture_room = capture_room
             self._holding = False
@@ -161,10 +163,18 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to pass on now. Raises ProtocolViolation if the server lost its way."""
+        size = len(data)
         if self._head:
             data = self._head + data
             self._head = b""
-        size = len(data)
+            size = len(data)
+        elif self._flags | _RETRY == _RETRY and self.awaiting == 1 and not self._preamble:
+            status = answered(data, self._remaining, _TABLES[0])
+            if status:  # the whole of an answer, or all that was missing, as nearly always
+                self.awaiting = self._remaining = 0
+                self.done = True
+                self.status = status
+                return data
         position = self._remaining
         if position >= size:
             self._remaining = position - size
@@ -173,14 +183,15 @@ class Relay:
         table = self._table
         out: list[bytes] | None = None
         start = 0
-        while size - position >= 5:
+        while True:
+            position = skip(data, position, table)
+            if size - position < 5:
+                break
             length = uint32_at(data, position + 1)
             end = position + 1 + length
             kind = data[position]
-            if not table[kind]:
-                if end <= size:
-                    position = end
-                    continue
+            if length < 4 or not table[kind]:
+                pass
             elif end <= size or kind in (_DATA_ROW, _COPY_DATA):
                 passed = self._notice(kind, data, position, end)
                 table = self._table

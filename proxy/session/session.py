@@ -15,7 +15,17 @@ from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
 from proxy.session import caching, states
 from proxy.session.answers import answer, failure
-from proxy.session.batch import CLOSES, FLUSH, OVERFLOW, PARSES, SYNC, TERMINATE, Ack, Batch
+from proxy.session.batch import (
+    CLOSES,
+    FLUSH,
+    FUNCTION_CALL,
+    OVERFLOW,
+    PARSES,
+    SYNC,
+    TERMINATE,
+    Ack,
+    Batch,
+)
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, unexecuted
 from proxy.session.context import DatabaseContext
@@ -133,7 +143,7 @@ class Session(Downstream):
             plan, self._literals = plans.of_text(batch.text, utf8)
             return plan
         bound = batch.bound
-        if b"?" in batch.shape or batch.shape == b"F":
+        if batch.unseen or batch.end == FUNCTION_CALL:
             return plans.of_unknown("its text was not seen by Penstock")
         if len(bound) == 1:
             return plans.of_prepared(bound[0], utf8)
