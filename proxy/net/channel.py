@@ -29,6 +29,8 @@ _LARGE_READ: Final = 64 * 1024
 _SMALL_READS_IN_A_ROW: Final = 32
 """After so many small messages a channel is read in small blocks again."""
 _EVENTS: Final = 128
+_FEW: Final = 2
+"""Fewer channels than this at once: more are hardly ready by now, so don't ask in vain."""
 _ROUNDS: Final = 8
 """Times that the set is asked before the event loop's other work gets its turn."""
 
@@ -92,7 +94,7 @@ class Poller:
                     # One protocol's mistake must end its own connection, and no other.
                     log.exception("a connection failed", peer=channel.get_extra_info("peername"))
                     channel.abort()
-            if not found:
+            if len(found) < _FEW:
                 break
 
     def close(self) -> None:

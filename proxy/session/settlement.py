@@ -151,12 +151,16 @@ class Settlement(Link):
                 self._unlink(discard=True)
                 return
             if not settings_sync.resets(self._plans) or self._relay.errors:
-                sql = settings_sync.question(transaction, client.settings, client.startup_settings)
-                self._reading_back = True
-                self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
+                self._read_back(transaction)
                 return
             self._take_settings(settings_sync.after_reset(client.startup_settings))
         self._let_go()
+
+    def _read_back(self, transaction: Transaction) -> None:
+        client = self._client
+        sql = settings_sync.question(transaction, client.settings, client.startup_settings)
+        self._reading_back = True
+        self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
 
     def _settings_read(self, transaction: Transaction, exchange: Exchange) -> None:
         client = self._client

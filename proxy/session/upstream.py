@@ -7,6 +7,7 @@ too: another try elsewhere, a lost server, a client that has gone, a cancel.
 
 from typing import Final
 
+from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
 from proxy.pool.settings_state import difference
@@ -257,14 +258,19 @@ class Upstream(Settlement):
         if relay.status != IDLE:
             self._deliver(passed + relay.held)
             return
-        if transaction.writes and self._context.cache is not None:
+        if relay.held:
             passed += relay.held
-            moved = frozenset(transaction.writes)
-            self._session.state = states.WAITING
-            self._settling = True
-            self._context.cache.move(self._context.name, moved, lambda: self._deliver(passed))
+        if transaction.writes and self._context.cache is not None:
+            self._deliver_invalidated(passed, self._context.cache)
         else:
-            self._deliver(passed + relay.held if relay.held else passed)
+            self._deliver(passed)
+
+    def _deliver_invalidated(self, passed: bytes, cache: ResultCache) -> None:
+        """Let the client have the end of its answer once what it wrote is out of the cache."""
+        moved = frozenset(self._client.transaction.writes)
+        self._session.state = states.WAITING
+        self._settling = True
+        cache.move(self._context.name, moved, lambda: self._deliver(passed))
 
     # When things go wrong
 
