@@ -153,6 +153,12 @@ def _unknown(
             "SHOW ROUTE FOR is answered in a database, not in the console",
             "connect to the database that the statement is for; SHOW ROUTES lists the rules",
         )
+    if words[:2] == ["show", "fds"]:
+        return PgError(
+            errors.FEATURE_NOT_SUPPORTED,
+            "SHOW FDS is not available: Penstock doesn't hand open sockets to another process",
+            "SHOW SOCKETS lists them; docs/admin.md tells how to restart without dropping clients",
+        )
     if any(token.lexeme is Lexeme.PARAMETER for token in tokens):
         return PgError(errors.SYNTAX_ERROR, "console commands take no parameters", HINT)
     written = " ".join(token.text for token in tokens)[:60]
