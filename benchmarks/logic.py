@@ -23,7 +23,7 @@ from proxy.config.settings import Settings
 from proxy.net.channel import Channel, ChannelProtocol, poller
 from proxy.pool.backend import Backend
 from proxy.pool.settings_state import DEFAULTS
-from proxy.server.databases import make_database
+from proxy.server.databases import Database
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.session import Session
@@ -103,7 +103,7 @@ class Bench:
 
 
 def _context() -> DatabaseContext:
-    context = make_database("app", Settings.model_validate(_SETTINGS), None, Counters()).context
+    context = Database("app", Settings.model_validate(_SETTINGS), None).context
     for replica in context.topology.replicas:
         replica.healthy, replica.fresh_until, replica.lag_seconds = True, float("inf"), 0.0
     return context

@@ -1,5 +1,6 @@
 """The HTTP listener: `/metrics` for Prometheus, `/healthz` and `/readyz` for orchestrators."""
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,15 +23,25 @@ class ListenError(Exception):
     """The address can't be listened on; the message says why and which setting names it."""
 
 
-async def start_http(address: HostPort, observed: Observed) -> web.AppRunner:
+async def start_http(
+    address: HostPort,
+    observed: Observed,
+    reuse_port: bool = False,
+    inherited: socket.socket | None = None,
+) -> web.AppRunner:
     """Serve on `address` (port 0: any free one, see `bound_address`) until `stop_http`.
 
-    Raises ListenError.
+    `inherited`: a listening socket to use instead. Raises ListenError.
     """
     runner = web.AppRunner(application(observed), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address.host, address.port).start()
+        site = (
+            web.TCPSite(runner, address.host, address.port, reuse_port=reuse_port or None)
+            if inherited is None
+            else web.SockSite(runner, inherited)
+        )
+        await site.start()
     except OSError as error:
         await runner.cleanup()
         message = f"can't listen on {address} (server.http_listen): {error.strerror or error}"

@@ -52,8 +52,8 @@ def redact_text(text: str) -> str:
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Send structlog's and the standard library's logs to `stream` (default: standard error).
 
-    Call once, before the first message. Tracebacks are plain text: the richer forms print local
-    variables, passwords among them.
+    Call before the first message, and again where the settings have changed. Tracebacks are plain
+    text: the richer forms print local variables, passwords among them.
     """
     stream = stream or sys.stderr
     level = logging.getLevelName(settings.level.upper())
@@ -63,7 +63,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a reload may change the level
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

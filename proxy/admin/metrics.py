@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from proxy.cache.statistics import Statistics
 from proxy.config.version import version
-from proxy.topology.counters import BUCKET_BOUNDS, Counters, Histogram
+from proxy.topology.counters import BUCKET_BOUNDS, Counters, Histogram, together
 from proxy.topology.node import DatabaseTopology, Node
 
 
@@ -60,6 +60,12 @@ class Observed:
     """Whether Redis answers."""
     stopping: Callable[[], bool] = field(default=_running)
     """Whether the process has begun to shut down."""
+    by_database: Callable[[], Iterable[Counters]] = field(default=tuple)
+    """What is counted for each database; `counters` has what belongs to none."""
+
+    def totals(self) -> Counters:
+        """All counters together."""
+        return together([self.counters, *self.by_database()])
 
 
 def registry(observed: Observed) -> CollectorRegistry:
@@ -81,10 +87,11 @@ class PenstockCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything, as it is now."""
         observed = self._observed
+        counters = observed.totals()
         yield _build_info()
-        yield from _query_metrics(observed.counters)
-        yield from _cache_metrics(observed)
-        yield from _client_metrics(observed.counters)
+        yield from _query_metrics(counters)
+        yield from _cache_metrics(observed, counters)
+        yield from _client_metrics(counters)
         yield from _pool_metrics(observed.pools())
         yield from _node_metrics(observed.databases)
 
@@ -132,8 +139,8 @@ def _durations(latency: Mapping[str, Histogram]) -> Metric:
     return durations
 
 
-def _cache_metrics(observed: Observed) -> Iterator[Metric]:
-    counters, cache = observed.counters, observed.cache or Statistics()
+def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
+    cache = observed.cache or Statistics()
     yield _count("penstock_cache_hits", "Reads answered from the cache.", cache.hits)
     yield _tally(
         "penstock_cache_misses", "Reads that the cache did not hold.", "reason", cache.misses

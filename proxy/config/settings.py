@@ -40,10 +40,18 @@ class ServerSettings(Section):
     http_listen: Annotated[Address | None, OffIfEmpty] = Field(
         HostPort("127.0.0.1", 9432), description='metrics and health listener; "": none'
     )
+    reuse_port: bool = Field(
+        False, description="share the addresses with another Penstock: for restarts without a gap"
+    )
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
     login_timeout: Duration = Field(15.0, description="from connect to authenticated")
     max_message_size: Bytes = Field(1 << 30, description="largest client message taken")
-    shutdown_timeout: Duration = Field(10.0, description="wait for running queries at a stop")
+    drain_timeout: Duration = Field(
+        5.0, description="at SIGTERM: time for clients to leave before transactions are waited for"
+    )
+    shutdown_timeout: Duration = Field(
+        10.0, description="at SIGTERM and SIGINT: time for open transactions to end"
+    )
 
 
 class LogSettings(Section):

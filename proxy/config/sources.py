@@ -64,14 +64,15 @@ def override(tree: Item, environ: Mapping[str, str], report: Report) -> Item:
             continue
         place = Place(f"environment variable {name}", None, ".".join(parts).lower())
         try:
-            tree = _set(tree, parts, _from_text(environ[name]), place)
+            tree = _set(tree, parts, value_of_text(environ[name]), place)
         except ValueError as error:
             report.add(problem_at(place, str(error)))
     return tree
 
 
-def _from_text(text: str) -> Any:
-    """A variable's value: an array or inline table where it reads as one, else the text itself."""
+def value_of_text(text: str) -> Any:
+    """What a variable's text stands for: an array or inline table where it reads as one, else the
+    text itself."""
     if text.lstrip().startswith(("[", "{")):
         try:
             return tomllib.loads(f"value = {text}")["value"]

@@ -74,11 +74,11 @@ def _problem(tree: Item, path: Path, error: Mapping[str, Any]) -> Problem:
     value = written(items[-1].value) if len(items) > len(path) else None
     # An unknown key may be a misspelt password, a text in a table's place may hold one.
     shown = shape is not None and shape.is_leaf and not shape.words.secret
-    message = _MESSAGES.get(kind) or error["msg"]
+    message = message_of(error)
     allowed = allowed_text(shape) if shape and shape.is_leaf and kind not in _SAYS_ALL else ""
     suggestion = None
     if kind == "value_error":
-        message, allowed = str(error["ctx"]["error"]), ""  # our own validators say it all
+        allowed = ""  # our own validators say it all
     elif kind == "literal_error" and shape:
         near = nearest(str(items[-1].value), shape.choices)
         suggestion = written(near) if near else None
@@ -91,6 +91,13 @@ def _problem(tree: Item, path: Path, error: Mapping[str, Any]) -> Problem:
         allowed=allowed or None,
         suggestion=suggestion,
     )
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """What is wrong, in our own words."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return _MESSAGES.get(error["type"]) or str(error["msg"])
 
 
 def _known_keys(path: Path) -> tuple[str, str | None]:

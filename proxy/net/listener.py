@@ -17,9 +17,18 @@ _PAUSE_WITHOUT_DESCRIPTORS = 0.2
 
 
 class Listener:
-    """A listening socket whose connections become channels."""
+    """A listening socket whose connections become channels.
 
-    def __init__(self, sock: socket.socket, factory: Callable[[], ChannelProtocol]) -> None:
+    `inherited`: another process has it open too, and takes what this one leaves in its backlog.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        factory: Callable[[], ChannelProtocol],
+        inherited: bool = False,
+    ) -> None:
+        self._inherited = inherited
         self._socket = sock
         self._factory = factory
         self._loop = asyncio.get_running_loop()
@@ -28,11 +37,13 @@ class Listener:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that are listened on."""
+        if self._socket.family == socket.AF_UNIX:
+            return str(self._socket.getsockname()), 0
         host, port = self._socket.getsockname()[:2]
         return host, port
 
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
+    def _accept(self, most: int = _ACCEPTS_AT_ONCE) -> None:
+        for _ in range(most):
             try:
                 connection, _ = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -56,20 +67,29 @@ class Listener:
             self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def close(self) -> None:
-        """Take no more connections."""
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
+        """Take no more connections, but those that the kernel has accepted already: closing the
+        socket would reset them."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        if not self._inherited:
+            self._accept(_BACKLOG)
+        self._socket.close()
 
 
-def listen(host: str, port: int, factory: Callable[[], ChannelProtocol]) -> Listener:
-    """Listen on a TCP address. Raises OSError if it can't be had."""
+def listen(
+    host: str, port: int, factory: Callable[[], ChannelProtocol], reuse_port: bool = False
+) -> Listener:
+    """Listen on a TCP address. `reuse_port`: also where another process does, if that allows it.
+    Raises OSError if it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.getaddrinfo(host, port, family if ":" in host else 0, socket.SOCK_STREAM)
     family, kind, protocol, _, address = found[0]
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(_BACKLOG)

@@ -186,6 +186,10 @@ class Backend(ChannelProtocol):
             self.transport.close()
         self._on_lost(self, PgError(errors.ADMIN_SHUTDOWN, "closed by Penstock"))
 
+    def sever(self, error: PgError) -> None:
+        """Close at once; the pool and an owner are told."""
+        self._lose(error)
+
     def returned_bytes(self, data: bytes) -> None:
         """Bytes that came after the last ReadyForQuery of an owner that has let go."""
         if not self.closed:

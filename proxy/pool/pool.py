@@ -12,6 +12,7 @@ from proxy.config.settings import PoolSettings
 from proxy.net.listener import connect
 from proxy.pool.backend import Backend, Borrower
 from proxy.tasks import spawn
+from proxy.topology.counters import Counters
 from proxy.topology.node import Node
 from proxy.wire import errors
 from proxy.wire.errors import PgError
@@ -31,7 +32,15 @@ class Login:
 class Pool:
     """Lends backends. All decisions are made at once; only connecting waits."""
 
-    def __init__(self, node: Node, database: str, login: Login, settings: PoolSettings) -> None:
+    def __init__(
+        self,
+        node: Node,
+        database: str,
+        login: Login,
+        settings: PoolSettings,
+        counters: Counters | None = None,
+    ) -> None:
+        self.counters = counters or Counters()
         self.node = node
         self.database = database
         self.login = login
@@ -46,13 +55,22 @@ class Pool:
         self._now = time.monotonic()
         """As of the last sweep: precise enough for lifetimes, and free."""
         self._oldest = float("-inf")
-        """Connections made before are too old."""
+        """Connections made before are too old; all are while none may be lent."""
+        self._renewed_at = float("-inf")
+        """Connections made before `reconnect` was called last are to go."""
+        self._limit = float("-inf")
+        """As `_oldest`, whether or not any may be lent."""
+        self.paused = False
+        self._held = False
+        self.retired = False
+        self._aside: list[Backend] = []
+        """Kept through a hold, lent to nobody."""
         self.welcome: dict[bytes, bytes] | None = None
         """ParameterStatus values of a fresh login."""
 
     @property
     def idle_count(self) -> int:
-        return len(self._idle)
+        return len(self._idle) + len(self._aside)
 
     @property
     def waiting_count(self) -> int:
@@ -72,6 +90,7 @@ class Pool:
             backend = self._idle.pop()
             backend.in_use = True
             self.node.in_use += 1
+            self.counters.lends += 1
             return backend
         self._waiting.append((time.monotonic(), borrower))
         self._grow()
@@ -87,7 +106,7 @@ class Pool:
         if backend.closed:
             return
         if self._closing or self._too_old(backend):
-            backend.close()
+            self._put_away(backend)
             return
         if backend.pending_cancels:
             return  # `cancel_arrived` brings it back
@@ -96,7 +115,11 @@ class Pool:
     def cancel_arrived(self, backend: Backend) -> None:
         """A cancel request for this backend has been taken by its server."""
         backend.pending_cancels -= 1
-        if not backend.pending_cancels and not backend.in_use and not backend.closed:
+        if backend.pending_cancels or backend.in_use or backend.closed:
+            return
+        if self._too_old(backend):
+            self._put_away(backend)
+        else:
             self._lend_or_keep(backend)
 
     def discard(self, backend: Backend) -> None:
@@ -112,9 +135,11 @@ class Pool:
 
     def _lend_or_keep(self, backend: Backend) -> None:
         if self._waiting:
-            _, borrower = self._waiting.popleft()
+            since, borrower = self._waiting.popleft()
             backend.in_use = True
             self.node.in_use += 1
+            self.counters.lends += 1
+            self.counters.wait_seconds += time.monotonic() - since
             borrower.backend_lent(backend)
         else:
             backend.idle_since = self._now
@@ -126,7 +151,9 @@ class Pool:
     def _grow(self) -> None:
         wanted = len(self._waiting) - self._connecting
         room = self.settings.size - self.size
-        if wanted <= 0 or room <= 0 or self._closing:
+        if wanted <= 0 or room <= 0 or (self._closing and not self.retired):
+            return
+        if self.paused or self._held:
             return
         if self._last_error is not None and time.monotonic() < self._retry_at:
             if not self.backends and not self._connecting:
@@ -184,10 +211,10 @@ class Pool:
             return
         self.backends.add(backend)
         self.welcome = dict(backend.parameters)
-        if self._closing:
-            backend.close()
-            return
-        self._lend_or_keep(backend)
+        if self._closing or self._too_old(backend):
+            self._put_away(backend)
+        else:
+            self._lend_or_keep(backend)
         self._grow()
 
     def _connect_failed(self, error: PgError) -> None:
@@ -215,17 +242,20 @@ class Pool:
         self._returned(backend)
         if backend in self._idle:
             self._idle.remove(backend)
+        elif backend in self._aside:
+            self._aside.remove(backend)
         self._grow()
 
     def sweep(self, now: float) -> None:
         """Refuse those who waited too long, close what is idle or old, grow. Called each second."""
         self._now = now
-        lifetime = self.settings.max_lifetime
-        self._oldest = now - lifetime if lifetime else float("-inf")
+        self._set_oldest()
         while self._waiting and now - self._waiting[0][0] > self.settings.wait_timeout:
             _, borrower = self._waiting.popleft()
             borrower.backend_refused(
-                PgError(
+                self._stopped_too_long()
+                if self.paused or self._held
+                else PgError(
                     errors.CANNOT_CONNECT_NOW,
                     f"no server connection was free within {self.settings.wait_timeout:g} s: "
                     f'all {self.settings.size} of user "{self.login.user}" on {self.node.name} '
@@ -238,11 +268,101 @@ class Pool:
             if (timeout and now - backend.idle_since > timeout) or self._too_old(backend):
                 self._idle.remove(backend)
                 backend.close()
+        while self._idle and self.size > self.settings.size:
+            self._idle[0].close()
         self._grow()
+
+    # What an operator asks for. All of it works by `_oldest`: what is too old is not lent on but
+    # put away, so that the way of a query asks nothing more.
+
+    def pause(self) -> None:
+        """Lend nothing more: close idle connections now and lent ones when they come back."""
+        self.paused = True
+        self._set_oldest()
+        self._close_idle()
+
+    def hold(self) -> None:
+        """Lend nothing more, but keep all connections open."""
+        self._held = True
+        self._set_oldest()
+        self._aside += self._idle
+        self._idle.clear()
+
+    def resume(self) -> None:
+        """Lend again after `pause` or `hold`."""
+        self.paused = self._held = False
+        self._set_oldest()
+        aside, self._aside = self._aside, []
+        for backend in aside:
+            self._put_away(backend) if self._too_old(backend) else self._lend_or_keep(backend)
+        self._grow()
+
+    def reconnect(self) -> None:
+        """Replace every connection: idle ones now, lent ones when they come back."""
+        self._renewed_at = time.monotonic()
+        self._set_oldest()
+        self._close_idle()
+        self._grow()
+
+    def retire(self) -> None:
+        """Nobody new will come. Those who wait are still served, and connections then closed."""
+        self.retired = self._closing = True
+        self._close_idle()
+
+    def kill(self, error: PgError) -> None:
+        """Close every connection at once; who holds or waits for one is told `error`."""
+        for backend in list(self.backends):
+            backend.sever(error)
+        self._refuse_all(error)
+
+    def configure(self, settings: PoolSettings, login: Login) -> None:
+        """Go by these from now on. Connections beyond a lower `size` are closed by the sweep."""
+        self.settings = settings
+        if login != self.login:
+            self.login = login
+            self._last_error = None
+        self._set_oldest()
+        self._grow()
+
+    @property
+    def released(self) -> bool:
+        """Whether no connection is lent, nor being made."""
+        return not self._connecting and not any(one.in_use for one in self.backends)
+
+    def must_close(self, backend: Backend) -> bool:
+        """Whether this connection is closed as soon as it is released."""
+        return self._closing or self.paused or backend.connected_at < self._limit
+
+    def _set_oldest(self) -> None:
+        lifetime = self.settings.max_lifetime
+        self._limit = self._renewed_at
+        if lifetime and self._now - lifetime > self._limit:
+            self._limit = self._now - lifetime
+        self._oldest = float("inf") if self.paused or self._held else self._limit
+
+    def _put_away(self, backend: Backend) -> None:
+        """A connection that is not to be lent on as things are."""
+        if self.retired and self._waiting and not self.paused and not self._held:
+            self._lend_or_keep(backend)
+        elif self._held and not self.must_close(backend):
+            if not backend.pending_cancels:  # `cancel_arrived` brings it back
+                self._aside.append(backend)
+        else:
+            backend.close()
+
+    def _close_idle(self) -> None:
+        for backend in [*self._idle, *self._aside]:
+            backend.close()
+
+    def _stopped_too_long(self) -> PgError:
+        return PgError(
+            errors.CANNOT_CONNECT_NOW,
+            f'database "{self.database}" was {"paused" if self.paused else "suspended"} for longer '
+            f"than {self.settings.wait_timeout:g} s",
+            "the administrator has to RESUME it; or raise pool.wait_timeout",
+        )
 
     def close(self) -> None:
         """Close idle connections now and lent ones when they come back."""
         self._closing = True
-        for backend in self._idle:
-            backend.close()
-        self._idle.clear()
+        self._close_idle()

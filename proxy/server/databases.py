@@ -1,7 +1,6 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from proxy.admin.metrics import PoolRow
 from proxy.cache.results import ResultCache
@@ -13,36 +12,72 @@ from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
-from proxy.topology.build import build_topology
+from proxy.topology.build import build_topology, rebuild_topology
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters
 from proxy.topology.monitor import Monitor
-from proxy.topology.node import Node
+from proxy.topology.node import DatabaseTopology, Node
+from proxy.wire.errors import PgError
 
 
 class Pools:
     """The pools of one database, made when first asked for."""
 
-    def __init__(self, database: str, settings: Settings, own: DatabaseSettings) -> None:
+    def __init__(
+        self, database: str, settings: Settings, own: DatabaseSettings, counters: Counters
+    ) -> None:
         self._database = database
-        self._pool_settings = own.pool or settings.pool
+        self._counters = counters
         self._pools: dict[tuple[str, str], Pool] = {}
+        self._retired: list[Pool] = []
+        """Of nodes that are configured no more: they go when their last connection does."""
+        self.paused = False
+        self.held = False
+        self._read(settings, own)
+
+    def _read(self, settings: Settings, own: DatabaseSettings) -> None:
+        self._pool_settings = own.pool or settings.pool
         self._passwords: dict[str, str | None] = {}
         for user in settings.auth.users:
             secret = user.server_password or user.password
             self._passwords[user.name] = secret.get_secret_value() if secret else None
+
+    def configure(self, settings: Settings, own: DatabaseSettings) -> None:
+        """Go by these settings from now on."""
+        self._read(settings, own)
+        for (_, user), pool in self._pools.items():
+            pool.configure(self._pool_settings, Login(user, self._passwords.get(user)))
 
     def get(self, node: Node, user: str) -> Pool:
         """The pool of `user` on `node`."""
         pool = self._pools.get((node.name, user))
         if pool is None:
             login = Login(user, self._passwords.get(user))
-            pool = Pool(node, self._database, login, self._pool_settings)
+            pool = Pool(node, self._database, login, self._pool_settings, self._counters)
             self._pools[node.name, user] = pool
+            if self.paused:
+                pool.pause()
+            if self.held:
+                pool.hold()
         return pool
 
+    def retire(self, nodes: list[Node]) -> None:
+        """These nodes are configured no more: nothing new is sent there."""
+        gone = {id(node) for node in nodes}
+        for key, pool in list(self._pools.items()):
+            if id(pool.node) in gone:
+                pool.retire()
+                self._retired.append(pool)
+                del self._pools[key]
+
+    def sweep(self, now: float) -> None:
+        """Called each second."""
+        for pool in self:
+            pool.sweep(now)
+        self._retired = [pool for pool in self._retired if pool.size or pool.waiting_count]
+
     def __iter__(self) -> Iterator[Pool]:
-        return iter(list(self._pools.values()))
+        return iter([*self._pools.values(), *self._retired])
 
     def rows(self) -> Iterator[PoolRow]:
         """What metrics show."""
@@ -62,15 +97,88 @@ class Pools:
         user = wanted or next(iter(self._passwords), "postgres")
         return user, self._passwords.get(user)
 
+    # What an operator asks for
 
-@dataclass(frozen=True, slots=True)
+    def pause(self) -> None:
+        """Lend nothing more, and close every connection as it is released."""
+        self.paused = True
+        for pool in self:
+            pool.pause()
+
+    def hold(self) -> None:
+        """Lend nothing more, and keep the connections."""
+        self.held = True
+        for pool in self:
+            pool.hold()
+
+    def resume(self) -> None:
+        """End `pause` and `hold`."""
+        self.paused = self.held = False
+        for pool in self:
+            pool.resume()
+
+    def reconnect(self) -> None:
+        """Replace every connection as soon as it is released."""
+        for pool in self:
+            pool.reconnect()
+
+    def kill(self, error: PgError) -> None:
+        """Close every connection at once."""
+        for pool in self:
+            pool.kill(error)
+
+    @property
+    def released(self) -> bool:
+        """Whether nobody holds a connection, nor is one being made."""
+        return all(pool.released for pool in self)
+
+    @property
+    def renewed(self) -> bool:
+        """Whether no connection is left that is to be closed as soon as it is released."""
+        return not any(pool.must_close(one) for pool in self for one in pool.backends)
+
+
 class Database:
-    """A running database."""
+    """A running database. Needs a running event loop."""
 
-    context: DatabaseContext
-    pools: Pools
-    monitor: Monitor
-    catalogue: CatalogueWatch
+    def __init__(self, name: str, settings: Settings, cache: ResultCache | None) -> None:
+        own = settings.databases[name]
+        self._settings = settings
+        self._cached = cache is not None
+        self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
+        topology = build_topology(name, own)
+        counters = Counters()
+        self.pools = Pools(name, settings, own, counters)
+        self._login = self.pools.monitor_login(own.monitor_user)
+        self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
+        self.context = DatabaseContext(
+            name=name,
+            settings=own,
+            pool_settings=own.pool or settings.pool,
+            routing=settings.routing,
+            topology=topology,
+            plans=PlanCache(self._planner(Catalogue()).plan, counters),
+            catalogue=self.catalogue,
+            cache=cache,
+            counters=counters,
+            pool_of=self.pools.get,
+            explain=explain,
+            max_message_size=settings.server.max_message_size,
+            sharded=own.sharding.enabled,
+        )
+        self.monitor = self._watch(topology)
+
+    def _watch(self, topology: DatabaseTopology) -> Monitor:
+        return Monitor(topology, self._login, self._settings.routing)
+
+    def _planner(self, catalogue: Catalogue) -> Planner:
+        settings = self._settings
+        return Planner(
+            settings.routing, settings.cache, catalogue, self._shards, hints_cache=self._cached
+        )
+
+    def _replan(self, catalogue: Catalogue) -> None:
+        self.context.plans.replace_planner(self._planner(catalogue).plan)
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""
@@ -84,41 +192,43 @@ class Database:
         for pool in self.pools:
             pool.close()
 
+    def pause(self) -> None:
+        """Lend no server connections, and close them as they are released."""
+        self.context.paused = True
+        self.pools.pause()
 
-def make_database(
-    name: str, settings: Settings, cache: ResultCache | None, counters: Counters
-) -> Database:
-    """Put one database together. Needs a running event loop."""
-    own = settings.databases[name]
-    topology = build_topology(name, own)
-    pools = Pools(name, settings, own)
-    login = pools.monitor_login(own.monitor_user)
-    shards = HashShardMap(own.sharding) if own.sharding.enabled else None
+    def resume(self) -> None:
+        """Lend again."""
+        self.context.paused = False
+        self.pools.resume()
 
-    def planner(catalogue: Catalogue) -> Planner:
-        return Planner(
-            settings.routing, settings.cache, catalogue, shards, hints_cache=cache is not None
-        )
-
-    plans = PlanCache(planner(Catalogue()).plan, counters)
-    watch = CatalogueWatch(
-        topology.primary.address,
-        login,
-        on_change=lambda catalogue: plans.replace_planner(planner(catalogue).plan),
-    )
-    context = DatabaseContext(
-        name=name,
-        settings=own,
-        pool_settings=own.pool or settings.pool,
-        routing=settings.routing,
-        topology=topology,
-        plans=plans,
-        catalogue=watch,
-        cache=cache,
-        counters=counters,
-        pool_of=pools.get,
-        explain=explain,
-        max_message_size=settings.server.max_message_size,
-        sharded=own.sharding.enabled,
-    )
-    return Database(context, pools, Monitor(topology, login, settings.routing), watch)
+    async def apply(self, settings: Settings) -> None:
+        """Go by these settings from now on. What is under way is not disturbed; connections to
+        nodes that are configured no more are closed as they are released."""
+        name, context = self.context.name, self.context
+        own, old, old_own = settings.databases[name], self._settings, context.settings
+        self._settings = settings
+        context.settings, context.routing = own, settings.routing
+        context.pool_settings = own.pool or settings.pool
+        context.replicas = own.replicas
+        context.max_lag = settings.routing.max_lag
+        context.read_your_writes = settings.routing.read_your_writes
+        context.max_message_size = settings.server.max_message_size
+        before = context.topology.nodes()
+        gone = rebuild_topology(context.topology, own)
+        self.pools.retire(gone)
+        self.pools.configure(settings, own)
+        login = self.pools.monitor_login(own.monitor_user)
+        if (
+            [id(node) for node in before] != [id(node) for node in context.topology.nodes()]
+            or login != self._login
+            or settings.routing.monitor_interval != old.routing.monitor_interval
+        ):
+            self._login = login
+            context.welcomes.clear()
+            await self.monitor.stop()
+            self.monitor = self._watch(context.topology)
+            await self.monitor.start()
+            self.catalogue.move(context.topology.primary.address, login)
+        if (settings.routing, settings.cache, own) != (old.routing, old.cache, old_own):
+            self._replan(self.catalogue.current)

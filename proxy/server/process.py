@@ -3,13 +3,14 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 from aiohttp import web
 
 from proxy.admin.console.console import NAMES as CONSOLES
 from proxy.admin.console.console import AdminConsole
+from proxy.admin.console.control import Stop
 from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
@@ -17,12 +18,16 @@ from proxy.cache.service import CacheService, start_cache
 from proxy.config.settings import AuthSettings, Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen
-from proxy.server.databases import Database, make_database
-from proxy.session import relay, states
+from proxy.server import systemd
+from proxy.server.databases import Database
+from proxy.server.ending import Ending
+from proxy.server.operations import Operations
+from proxy.session import relay
 from proxy.session.login import LoginProtocol, Reception
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
 from proxy.topology.counters import Counters
+from proxy.topology.node import DatabaseTopology
 from proxy.wire import errors
 from proxy.wire.client_login import Credentials
 from proxy.wire.errors import PgError
@@ -32,24 +37,48 @@ log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
 _FIRST_ROUND_SECONDS = 3.0
+_SIGNALS: dict[int, Stop] = {
+    signal.SIGTERM: "wait_for_clients",
+    signal.SIGINT: "wait_for_servers",
+    signal.SIGQUIT: "now",
+}
+"""As PgBouncer's since 1.23, but for the time limits: see docs/admin.md."""
 
 
 class Process:
-    """A running proxy. `start`, then `stop`; or `run`, which waits for a signal between."""
+    """A running proxy. `start`, then `stop`; or `run`, which waits for a signal between.
 
-    def __init__(self, settings: Settings) -> None:
+    `read`: reads the configuration again, for RELOAD. `sockets`: listeners that are open already.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        read: Callable[[], Settings] | None = None,
+        sockets: systemd.Activated | None = None,
+    ) -> None:
         self.settings = settings
+        """In force now."""
         self.counters = Counters()
+        """What is not of a database."""
         self.databases: dict[str, Database] = {}
         self.registry = Registry(self._client_left, self._cancel_asked)
         self.address: HostPort | None = None
         self.http_address: HostPort | None = None
         self.cache: CacheService | None = None
+        self.stopping: Ending | None = None
+        self._read = read
+        self._sockets = sockets or systemd.Activated()
+        self._leaving: list[Database] = []
+        """Configured no more, but with clients."""
+        self._topologies: list[DatabaseTopology] = []
+        self._operations: Operations | None = None
         self._console: AdminConsole | None = None
+        self._reception: Reception | None = None
         self._listener: Listener | None = None
         self._http: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._over = asyncio.Event()
 
     def _client_left(self) -> None:
         self.counters.clients -= 1
@@ -57,18 +86,21 @@ class Process:
     def _cancel_asked(self) -> None:
         self.counters.cancels += 1
 
+    def all_databases(self) -> list[Database]:
+        """Also those that are configured no more and still have clients."""
+        return [*self.databases.values(), *self._leaving]
+
     async def start(self) -> None:
         """Connect, watch and listen. Raises ListenError if an address can't be had."""
         settings = self.settings
         self.cache = start_cache(settings.cache, settings.databases)
-        results = self.cache.results if self.cache else None
         for name in settings.databases:
-            database = make_database(name, settings, results, self.counters)
-            self.databases[name] = database
-            await database.start()
+            await self._add_database(name, settings)
         await asyncio.gather(
             *(one.monitor.first_round(_FIRST_ROUND_SECONDS) for one in self.databases.values())
         )
+        self._operations = operations = Operations(self, self._read)
+        self._console = AdminConsole(self._insight(operations))
         await self._listen()
         self._sweeper = spawn(self._sweep(), "pool sweeper")
         log.info(
@@ -79,49 +111,91 @@ class Process:
             hot_path=_form(),
         )
 
-    async def _listen(self) -> None:
-        settings = self.settings.server
-        self._console = console = AdminConsole(self._insight())
-        reception = Reception(
+    async def _add_database(self, name: str, settings: Settings) -> None:
+        results = self.cache.results if self.cache else None
+        database = self.databases[name] = Database(name, settings, results)
+        self._topologies.append(database.context.topology)
+        if self._operations is not None and self._operations.paused:
+            database.pause()
+        await database.start()
+
+    async def change_databases(self, settings: Settings) -> None:
+        """Add, change and remove databases. Clients of one that goes are left alone; it ends when
+        the last of them has left."""
+        for name in [name for name in self.databases if name not in settings.databases]:
+            gone = self.databases.pop(name)
+            self._topologies.remove(gone.context.topology)
+            self._leaving.append(gone)
+        for name in settings.databases:
+            if name in self.databases:
+                await self.databases[name].apply(settings)
+            else:
+                await self._add_database(name, settings)
+        for session in self.registry:
+            session.upstream.forget_pools()
+
+    def reception(self, settings: Settings) -> Reception:
+        """What logins need, by these settings."""
+        console = self._console
+        assert console is not None
+        return Reception(
             databases={name: one.context for name, one in self.databases.items()},
             consoles={name: console for name in CONSOLES if name not in self.databases},
-            credentials=_credentials(self.settings.auth),
+            credentials=_credentials(settings.auth),
             counters=self.counters,
             registry=self.registry,
-            max_clients=settings.max_client_connections,
-            login_timeout=settings.login_timeout,
+            max_clients=settings.server.max_client_connections,
+            login_timeout=settings.server.login_timeout,
         )
+
+    def receive(self, reception: Reception) -> None:
+        """Logins that begin from now on go by this."""
+        self._reception = reception
+
+    def _greet(self) -> LoginProtocol:
+        assert self._reception is not None
+        return LoginProtocol(self._reception)
+
+    async def _listen(self) -> None:
+        settings = self.settings.server
+        self.receive(self.reception(self.settings))
         host, port = settings.listen
         try:
-            self._listener = listen(host, port, lambda: LoginProtocol(reception))
+            if self._sockets.sql is not None:
+                self._listener = Listener(self._sockets.sql, self._greet, inherited=True)
+            else:
+                self._listener = listen(host, port, self._greet, settings.reuse_port)
         except OSError as error:
             raise ListenError(
                 f"can't listen on {settings.listen} (server.listen): {error.strerror or error}"
             ) from error
         self.address = HostPort(*self._listener.address)
         if settings.http_listen is not None:
-            runner = await start_http(settings.http_listen, self._observed())
-            self._http = runner
+            self._http = runner = await start_http(
+                settings.http_listen, self._observed(), settings.reuse_port, self._sockets.http
+            )
             self.http_address = bound_address(runner)
 
     def _observed(self) -> Observed:
         cache = self.cache
         return Observed(
             self.counters,
-            [one.context.topology for one in self.databases.values()],
+            self._topologies,
             pools=self._pool_rows,
             cache=cache.results.statistics if cache else None,
             cache_up=(lambda: cache.up) if cache else None,
-            stopping=lambda: self._stopping,
+            stopping=lambda: self.stopping is not None,
+            by_database=lambda: [one.context.counters for one in self.all_databases()],
         )
 
-    def _insight(self) -> Insight:
+    def _insight(self, operations: Operations) -> Insight:
         return Insight(
-            self.settings,
+            lambda: self.settings,
             self.counters,
             self.registry,
             contexts=lambda: [one.context for one in self.databases.values()],
-            pools=lambda: [pool for one in self.databases.values() for pool in one.pools],
+            pools=lambda: [pool for one in self.all_databases() for pool in one.pools],
+            control=operations,
             cache=self.cache,
         )
 
@@ -133,18 +207,56 @@ class Process:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
-            for database in self.databases.values():
-                for pool in database.pools:
-                    pool.sweep(now)
+            for database in self.all_databases():
+                database.pools.sweep(now)
+            if self._leaving:
+                await self._part()
+
+    async def _part(self) -> None:
+        """Stop databases whose last client has left."""
+        contexts = {id(session.context) for session in self.registry}
+        for database in [one for one in self._leaving if id(one.context) not in contexts]:
+            self._leaving.remove(database)
+            self.counters.include(database.context.counters)
+            await database.stop()
+            log.info("database stopped", database=database.context.name)
+
+    def shut_down(self, how: Stop, bounded: bool = False) -> None:
+        """End the process, at once where an end is under way already. `bounded`: wait no longer
+        than server.drain_timeout and server.shutdown_timeout."""
+        if self.stopping is not None or how == "now":
+            self.stopping = self.stopping or Ending(self, how)
+            self.stopping.hurry = True
+            self._over.set()
+            return
+        self.stopping = ending = Ending(self, how)
+        log.info("stopping", how=how, clients=len(self.registry))
+        systemd.stopping(how.replace("_", " "))
+        self._stop_listening()
+        spawn(self._wind_down(ending, bounded), "shutdown")
+
+    async def _wind_down(self, ending: Ending, bounded: bool) -> None:
+        server = self.settings.server
+        if ending.how == "wait_for_clients":
+            left = await ending.wait_for_clients(server.drain_timeout if bounded else None)
+            if not left:
+                await ending.wait_for_servers(server.shutdown_timeout)
+        else:
+            await ending.wait_for_servers(server.shutdown_timeout if bounded else None)
+        self._over.set()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
 
     async def stop(self) -> None:
         """Take no more clients, let what runs finish within server.shutdown_timeout, and close."""
-        self._stopping = True
-        if self._listener is not None:
-            self._listener.close()
-        deadline = time.monotonic() + self.settings.server.shutdown_timeout
-        while self._busy() and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
-            await asyncio.sleep(0.02)
+        ending = self.stopping
+        if ending is None:
+            ending = self.stopping = Ending(self, "wait_for_servers")
+            self._stop_listening()
+            await ending.wait_for_servers(self.settings.server.shutdown_timeout)
+        self._stop_listening()
         for session in self.registry:
             session.fatal(
                 PgError(errors.ADMIN_SHUTDOWN, "terminating connection: Penstock is shutting down")
@@ -155,26 +267,35 @@ class Process:
             self._sweeper.cancel()
         if self._http is not None:
             await stop_http(self._http)
-        for database in self.databases.values():
+        for database in self.all_databases():
             await database.stop()
         if self.cache is not None:
             await self.cache.close()
         await asyncio.sleep(0)
 
-    def _busy(self) -> bool:
-        return any(session.state != states.IDLE for session in self.registry)
-
     async def run(self) -> None:
-        """Start, wait for SIGINT or SIGTERM, stop."""
-        stop = asyncio.Event()
+        """Start, wait for a signal or an administrator to end it, stop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        for number, how in _SIGNALS.items():
+            loop.add_signal_handler(number, self.shut_down, how, True)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self.start()
-        await stop.wait()
-        log.info("stopping", clients=len(self.registry))
+        systemd.ready()
+        await self._over.wait()
+        log.info("closing", clients=len(self.registry))
+        systemd.stopping("closing")
         await self.stop()
         log.info("stopped")
+
+    def _reload(self) -> None:
+        async def reload() -> None:
+            if self._operations is not None:
+                try:
+                    await self._operations.reload()
+                except PgError as error:  # what is wrong has been logged
+                    log.error("SIGHUP changed nothing", error=error.message)
+
+        spawn(reload(), "reload")
 
 
 def _credentials(settings: AuthSettings) -> Credentials | None:

@@ -67,6 +67,10 @@ class DatabaseContext:
     turn: int = 0
     """Counts dispatches, for round-robin."""
     sharded: bool = False
+    disabled: bool = False
+    """No new clients, by an administrator's order."""
+    paused: bool = False
+    """No server connection is lent, by an administrator's order."""
     cached: dict[str, Tally] = field(default_factory=dict)
     """Answers from the cache, by kind of statement."""
 

@@ -30,6 +30,11 @@ class Downstream(ChannelProtocol):
         self._plan: Plan = NOTHING
         self._started = 0.0
 
+    @property
+    def started(self) -> float:
+        """perf_counter() when the batch that is answered now had come whole."""
+        return self._started
+
     def write(self, data: bytes) -> None:
         """Send to the client."""
         if self._transport is not None and self.state != states.CLOSED:

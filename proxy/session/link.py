@@ -83,9 +83,18 @@ class Link(Borrower):
         """The server doesn't read as fast as it is written to."""
 
     @property
+    def queued(self) -> bool:
+        """Whether the batch waits for a server connection."""
+        return self._queued
+
+    @property
     def mid_message(self) -> bool:
         """Whether the client has been sent part of a message."""
         return self._relay.mid_message
+
+    def forget_pools(self) -> None:
+        """Nodes may have changed: ask for each pool anew."""
+        self._pools.clear()
 
     def _ask(self, sql: bytes, done: Callable[[Exchange], None]) -> None:
         """Run a query of Penstock's own on the linked backend."""

@@ -157,6 +157,12 @@ class LoginProtocol(ChannelProtocol):
                 f'database "{database}" does not exist',
                 f"Penstock knows: {known}; add [database.{database}] to its configuration",
             )
+        if context.disabled:
+            raise PgError(
+                errors.OBJECT_NOT_IN_PREREQUISITE_STATE,
+                f'database "{database}" is not currently accepting connections',
+                "an administrator has disabled it: ENABLE in the admin console undoes that",
+            )
         if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
             raise PgError(
                 errors.FEATURE_NOT_SUPPORTED,
@@ -164,6 +170,8 @@ class LoginProtocol(ChannelProtocol):
                 "connect to the server itself for replication",
             )
         settings = _settings(parameters)
+        if self._deadline is not None:
+            self._deadline.cancel()  # the pool sets the limit from here on, also while paused
         self._welcome = Welcome(
             context,
             user,

@@ -40,9 +40,12 @@ class PreparedRegistry:
         self._young: dict[bytes, Prepared] = {}
         self._old: dict[bytes, Prepared] = {}
         self._count = 0
+        self.asked = 0
+        """Parse messages of clients."""
 
     def get(self, content: bytes) -> Prepared:
         """The statement with this content, the same object each time."""
+        self.asked += 1
         prepared = self._young.get(content)
         if prepared is None:
             prepared = self._old.get(content)

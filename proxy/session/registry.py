@@ -15,6 +15,7 @@ class Registry:
     def __init__(self, on_removed: Callable[[], None], on_cancel: Callable[[], None]) -> None:
         self._sessions: dict[int, tuple[bytes, Session]] = {}
         self._keys: dict[Session, int] = {}
+        self._others: dict[int, tuple[bytes, Callable[[], None]]] = {}
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 
@@ -26,6 +27,18 @@ class Registry:
         self._sessions[process_id] = (secret, session)
         self._keys[session] = process_id
         return process_id, secret
+
+    def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
+        """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
+        while (process_id := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
+            pass
+        secret = secrets.token_bytes(4)
+        self._others[process_id] = (secret, cancel)
+        return process_id, secret
+
+    def remove_other(self, process_id: int) -> None:
+        """This client is over."""
+        self._others.pop(process_id, None)
 
     def remove(self, session: "Session") -> None:
         """The session is over."""
@@ -40,6 +53,9 @@ class Registry:
         if session is not None and hmac.compare_digest(expected, secret):
             self._on_cancel()
             session.upstream.cancel()
+        secret_of_other, cancel = self._others.get(process_id, (b"", None))
+        if cancel is not None and hmac.compare_digest(secret_of_other, secret):
+            cancel()
 
     def __iter__(self) -> Iterator["Session"]:
         return iter(list(self._keys))

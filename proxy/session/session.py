@@ -223,6 +223,7 @@ class Session(Downstream):
 
     def _answer_command(self, tag: str, status: int) -> None:
         assert self._batch is not None
+        self.context.counters.unfinished += status != IDLE
         complete = messages.command_complete(tag)
         self._answer(answer(self._batch.shape, messages.NO_DATA, complete, status))
 

@@ -5,6 +5,7 @@ client hears of it, changed settings are read back, and the backend returns to i
 """
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from proxy.pool.settings_state import SettingsState
@@ -129,7 +130,17 @@ class Settlement(Link):
             self._unlink(discard=True)
             self._settle()
         else:
+            self._count_unfinished()
             self._session.idle()
+
+    def _count_unfinished(self) -> None:
+        """The transaction goes on. Note the time for which it has waited for this statement."""
+        transaction, started = self._client.transaction, self._session.started
+        counters = self._context.counters
+        counters.unfinished += 1
+        if transaction.ready_at:
+            counters.gap_seconds += max(0.0, started - transaction.ready_at)
+        transaction.ready_at = perf_counter()
 
     def _settle(self) -> None:
         """The transaction is over: read back settings that may have changed, then let go."""
@@ -139,6 +150,10 @@ class Settlement(Link):
             context.prepared.retire()
         for _ in range(transaction.schema_changes):
             context.catalogue.schema_change_ends()
+        if transaction.ready_at:
+            gap = self._session.started - transaction.ready_at
+            context.counters.gap_seconds += max(0.0, gap)
+            transaction.ready_at = 0.0
         if transaction.effects:
             client.transaction = Transaction()
         if self.backend is None:

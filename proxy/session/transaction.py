@@ -41,6 +41,8 @@ class Transaction:
     """Settings that may have another value after it."""
     touched_unknown: bool = False
     reset_all: bool = False
+    ready_at: float = 0.0
+    """perf_counter() when its last answer was complete; 0: it has had none that left it open."""
     effects: bool = False
     """Anything above that must not outlive the transaction."""
 

@@ -1,5 +1,7 @@
 """From a database's settings to its nodes."""
 
+from itertools import count
+
 from proxy.config.settings import DatabaseSettings
 from proxy.topology.node import Address, DatabaseTopology, Node, Role
 
@@ -27,6 +29,36 @@ def build_topology(name: str, settings: DatabaseSettings) -> DatabaseTopology:
         ],
         shards=_shards(settings, database) if settings.sharding.enabled else [],
     )
+
+
+def rebuild_topology(topology: DatabaseTopology, settings: DatabaseSettings) -> list[Node]:
+    """Bring `topology` in line with changed settings; the nodes that it has no more.
+
+    A node whose address stays is kept with its name and all that is known of it. A new replica gets
+    the lowest number that is free. After a change of primary nothing is known of any replica's
+    freshness: positions of two servers can't be compared.
+    """
+    wanted = build_topology(topology.database, settings)
+    before = topology.nodes()
+    if wanted.primary.address != topology.primary.address:
+        topology.primary = wanted.primary
+        for replica in topology.replicas:
+            replica.fresh_until, replica.healthy = float("-inf"), False
+            replica.error = "not reached yet"
+    kept = {node.address: node for node in topology.replicas}
+    replicas = [kept.get(node.address, node) for node in wanted.replicas]
+    taken = {node.name for node in replicas if node.address in kept}
+    for node in replicas:
+        if node.address not in kept:
+            node.name = next(
+                name for number in count(1) if (name := f"replica{number}") not in taken
+            )
+            taken.add(node.name)
+    topology.replicas = replicas
+    same = {(node.name, node.address): node for node in topology.shards}
+    topology.shards = [same.get((node.name, node.address), node) for node in wanted.shards]
+    present = [id(node) for node in topology.nodes()]
+    return [node for node in before if id(node) not in present]
 
 
 def _shards(settings: DatabaseSettings, database: str) -> list[Node]:

@@ -79,6 +79,13 @@ class CatalogueWatch:
         self.schema_change_begins()
         self.schema_change_ends()
 
+    def move(self, address: Address, login: Login) -> None:
+        """Watch the database at another address, or by another login, from now on."""
+        if (address, login) != (self._address, self._login):
+            self._address, self._login = address, login
+            self._disconnect()
+            self.invalidate()
+
     async def start(self) -> None:
         """Begin to load and watch. Doesn't wait for the first load: see `refresh`."""
         self._task = spawn(self._run(), f"catalogue {self._address.database}")

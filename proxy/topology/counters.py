@@ -1,11 +1,12 @@
 """What the data path counts: plain numbers, cheap to add to, read when metrics are scraped.
 
-One `Counters` per process, written only from the event loop, so no locks. Every number but
-`clients` only ever grows. Times are seconds, sizes are bytes.
+One `Counters` for each database and one for what belongs to none, written only from the event loop,
+so no locks. Every number but `clients` only ever grows. Times are seconds, sizes are bytes.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,6 +58,11 @@ class Histogram:
         else:
             self.counts[bisect_left(BUCKET_BOUNDS, seconds)] += 1
 
+    def include(self, other: "Histogram") -> None:
+        """Count what another has counted too."""
+        self.total += other.total
+        self.counts = [own + more for own, more in zip(self.counts, other.counts, strict=True)]
+
 
 class Tally:
     """Queries of one kind that went one way: counted without a look-up by the data path."""
@@ -79,7 +85,7 @@ def _tally() -> defaultdict[str, int]:
 
 @dataclass(slots=True)
 class Counters:
-    """Counters of one process. The mappings start entries at zero: `counters.errors["23"] += 1`."""
+    """Of one database or process. The mappings start at zero: `counters.errors["23"] += 1`."""
 
     queries: dict[tuple[str, str, str], Tally] = field(default_factory=dict)
     """By (route, node, kind): a `Target`'s value, a node's name or "", a plan's kind."""
@@ -109,6 +115,15 @@ class Counters:
     cancels: int = 0
     """Cancel requests with a known key."""
 
+    lends: int = 0
+    """Times that a server connection was lent."""
+    wait_seconds: float = 0.0
+    """What clients have waited before a connection was lent to them."""
+    unfinished: int = 0
+    """Answers that left a transaction open: all others ended one."""
+    gap_seconds: float = 0.0
+    """What open transactions have waited for their client's next statement."""
+
     plan_hits: int = 0
     plan_misses: int = 0
     """Query strings that had to be analysed."""
@@ -119,3 +134,39 @@ class Counters:
         if tally is None:
             tally = self.queries[route, node, kind] = Tally(self.latency[route])
         return tally
+
+    def include(self, other: "Counters") -> None:
+        """Count what another has counted too."""
+        for key, tally in other.queries.items():
+            self.tally(*key).count += tally.count
+        for route, histogram in other.latency.items():
+            self.latency[route].include(histogram)
+        for own, more in (
+            (self.errors, other.errors),
+            (self.retries, other.retries),
+            (self.cache_bypasses, other.cache_bypasses),
+            (self.cache_unfilled, other.cache_unfilled),
+            (self.login_failures, other.login_failures),
+        ):
+            for name, count in more.items():
+                own[name] += count
+        self.clients += other.clients
+        self.clients_refused += other.clients_refused
+        self.logins += other.logins
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.cancels += other.cancels
+        self.lends += other.lends
+        self.wait_seconds += other.wait_seconds
+        self.unfinished += other.unfinished
+        self.gap_seconds += other.gap_seconds
+        self.plan_hits += other.plan_hits
+        self.plan_misses += other.plan_misses
+
+
+def together(several: Iterable[Counters]) -> Counters:
+    """What several have counted, as one that nobody writes to."""
+    total = Counters()
+    for one in several:
+        total.include(one)
+    return total

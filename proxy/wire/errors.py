@@ -20,6 +20,10 @@ INVALID_CATALOG_NAME = "3D000"
 SYNTAX_ERROR = "42601"
 DUPLICATE_PREPARED_STATEMENT = "42P05"
 INSUFFICIENT_PRIVILEGE = "42501"
+OBJECT_NOT_IN_PREREQUISITE_STATE = "55000"
+CANT_CHANGE_RUNTIME_PARAM = "55P02"
+CONFIG_FILE_ERROR = "F0000"
+UNDEFINED_OBJECT = "42704"
 TOO_MANY_CONNECTIONS = "53300"
 PROGRAM_LIMIT_EXCEEDED = "54000"
 QUERY_CANCELED = "57014"
@@ -64,6 +68,12 @@ def error_response(
     fields.append("Rpenstock")
     body = b"".join(field.replace("\0", "").encode() + b"\0" for field in fields) + b"\0"
     return b"E" + _LENGTH.pack(len(body) + 4) + body
+
+
+def notice_response(text: str) -> bytes:
+    """A NoticeResponse message."""
+    body = b"SNOTICE\0VNOTICE\0C00000\0M" + text.replace("\0", "").encode() + b"\0\0"
+    return b"N" + _LENGTH.pack(len(body) + 4) + body
 
 
 def error_fields(body: bytes) -> dict[str, str]:

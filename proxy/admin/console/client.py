@@ -12,14 +12,15 @@ from typing import Final
 import structlog
 
 from proxy.admin.console import messages as frontend
-from proxy.admin.console.commands import PARAMETERS, calls, run
+from proxy.admin.console.commands import PARAMETERS, Reply, calls, run
 from proxy.admin.console.gather import Insight
 from proxy.admin.console.parsing import Call
 from proxy.admin.console.rows import Row, data_row, formats_of, row_description
 from proxy.net.channel import Channel
 from proxy.net.listening import listen_to
+from proxy.tasks import spawn
 from proxy.wire import errors
-from proxy.wire.errors import PgError, ProtocolViolation
+from proxy.wire.errors import PgError, ProtocolViolation, notice_response
 from proxy.wire.messages import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
@@ -81,6 +82,7 @@ class ConsoleClient:
         self._skipping = False
         """After an error messages are ignored until Sync."""
         self._over = False
+        self._running: asyncio.Task[Reply | PgError] | None = None
 
     # The channel's side
 
@@ -215,7 +217,31 @@ class ConsoleClient:
             self._in_transaction = True
         elif call.tag in ("COMMIT", "ROLLBACK"):
             self._in_transaction = False
-        return await run(call, self._insight)
+        self._running = task = spawn(self._outcome(call), "admin command")
+        try:
+            reply: Reply | PgError = await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise PgError(errors.QUERY_CANCELED, "canceled on user's request") from None
+        finally:
+            self._running = None
+        if isinstance(reply, PgError):
+            raise reply
+        for notice in reply.notices:
+            self._write(notice_response(notice))
+        return reply.rows
+
+    async def _outcome(self, call: Call) -> Reply | PgError:
+        try:
+            return await run(call, self._insight)
+        except PgError as error:
+            return error
+
+    def cancel(self) -> None:
+        """End what waits, such as PAUSE; what it began is undone."""
+        if self._running is not None:
+            self._running.cancel()
 
     async def _send_rows(self, call: Call, rows: Sequence[Row], formats: tuple[int, ...]) -> None:
         for start in range(0, len(rows), 100):

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.admin.console import caching, setup, traffic
+from proxy.admin.console import caching, setup, statistics, traffic
 from proxy.admin.console.gather import Insight
+from proxy.admin.console.orders import ORDERS
 from proxy.admin.console.parsing import Call, parse
 from proxy.admin.console.rows import Columns, Row, columns
 from proxy.cache.statistics import Statistics
@@ -80,7 +81,8 @@ def _names(insight: Insight) -> list[str]:
 
 
 async def _cache(insight: Insight, arguments: tuple[str, ...]) -> Sequence[Row]:
-    service, counters, settings = insight.cache, insight.counters, insight.settings.cache
+    service, settings = insight.cache, insight.settings.cache
+    counters = insight.all_counters()
     own = caching.Own(
         service.results.statistics if service is not None else Statistics(),
         dict(counters.cache_bypasses),
@@ -107,10 +109,40 @@ async def _clear(insight: Insight, arguments: tuple[str, ...]) -> Sequence[Row]:
 
 
 HELP: Final = columns("command description")
+PEERS: Final = columns("peer_id:int host port:int pool_size:int")
+PEER_POOLS: Final = columns(
+    "peer_id:int cl_active_cancel_req:int cl_waiting_cancel_req:int sv_active_cancel:int "
+    "sv_login:int"
+)
+HOSTS: Final = columns("hostname ttl:int addrs")
+ZONES: Final = columns("zonename serial:int count:int")
 
 
 def _help(insight: Insight) -> Sequence[Row]:
-    return [(command.syntax, command.summary) for command in COMMANDS.values()]
+    return [
+        *((command.syntax, command.summary) for command in COMMANDS.values()),
+        *((order.syntax, order.summary) for order in ORDERS.values()),
+    ]
+
+
+def _none(insight: Insight) -> Sequence[Row]:
+    return ()
+
+
+def _state(insight: Insight) -> Sequence[Row]:
+    control = insight.control
+    running = not (control.paused or control.suspended or control.stopping)
+    states = (
+        ("active", running),
+        ("paused", control.paused),
+        ("suspended", control.suspended),
+    )
+    return [(name, "yes" if holds else "no") for name, holds in states]
+
+
+def _active_sockets(insight: Insight) -> Sequence[Row]:
+    servers = [one for one in insight.servers() if one.active]
+    return traffic.socket_rows(traffic.active(insight.clients()), servers)
 
 
 _LIST: Final = (
@@ -127,7 +159,7 @@ _LIST: Final = (
         "SHOW CONFIG",
         "settings in force and their defaults, secrets masked",
         setup.CONFIG,
-        lambda insight: setup.config_rows(insight.settings),
+        lambda insight: setup.config_rows(insight.settings, insight.control.changeable),
     ),
     Command("SHOW DATABASES", "databases that clients can name", setup.DATABASES, _databases),
     Command("SHOW HELP", "this list", HELP, _help),
@@ -181,33 +213,50 @@ _LIST: Final = (
         lambda insight: setup.shard_rows(insight.databases()),
     ),
     Command(
-        "SHOW STATE",
-        "whether clients are served",
-        traffic.STATE,
-        lambda insight: [("active", "yes"), ("paused", "no"), ("suspended", "no")],
+        "SHOW SOCKETS",
+        "clients and server connections in one list",
+        traffic.SOCKETS,
+        lambda insight: traffic.socket_rows(insight.clients(), insight.servers()),
     ),
     Command(
+        "SHOW ACTIVE_SOCKETS",
+        "the same, of those that are in use",
+        traffic.SOCKETS,
+        _active_sockets,
+    ),
+    Command("SHOW STATE", "whether clients are served", traffic.STATE, _state),
+    Command(
         "SHOW STATS",
-        "what went through since the start, and lately",
-        traffic.STATS,
-        lambda insight: traffic.stats_rows(
-            _names(insight), insight.totals(), insight.averages(), insight.counters.queries
+        "what went through each database since the start, and lately",
+        statistics.STATS,
+        lambda insight: statistics.stats_rows(
+            insight.totals(), insight.averages(), insight.queries()
         ),
     ),
     Command(
         "SHOW STATS_AVERAGES",
         "what went through lately, per second",
-        traffic.STATS_AVERAGES,
-        lambda insight: traffic.stats_averages_rows(_names(insight), insight.averages()),
+        statistics.STATS_AVERAGES,
+        lambda insight: statistics.stats_averages_rows(insight.averages()),
     ),
     Command(
         "SHOW STATS_TOTALS",
         "what went through since the start",
-        traffic.STATS_TOTALS,
-        lambda insight: traffic.stats_totals_rows(
-            _names(insight), insight.totals(), insight.counters.queries
-        ),
+        statistics.STATS_TOTALS,
+        lambda insight: statistics.stats_totals_rows(insight.totals(), insight.queries()),
     ),
+    Command(
+        "SHOW TOTALS",
+        "the same, all databases together, a row for each figure",
+        statistics.TOTALS,
+        lambda insight: statistics.totals_rows(insight.totals(), insight.all_averages()),
+    ),
+    Command(
+        "SHOW PEERS", "other processes that cancel requests are passed on to: none", PEERS, _none
+    ),
+    Command("SHOW PEER_POOLS", "connections to them: none", PEER_POOLS, _none),
+    Command("SHOW DNS_HOSTS", "host names resolved: the system's resolver does it", HOSTS, _none),
+    Command("SHOW DNS_ZONES", "zones watched: none", ZONES, _none),
     Command("SHOW USERS", "users, and who may use the console", setup.USERS, _users),
     Command(
         "SHOW VERSION",
@@ -239,14 +288,27 @@ def calls(text: str) -> list[Call]:
     return parse(text, _COLUMNS, _BY_FOLDED_NAME)
 
 
-async def run(call: Call, insight: Insight) -> Sequence[Row]:
-    """The rows that answer a call. Raises PgError."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What answers a call: its rows, and sentences for the administrator."""
+
+    rows: Sequence[Row] = ()
+    notices: Sequence[str] = ()
+
+
+async def run(call: Call, insight: Insight) -> Reply:
+    """Answer a call. Raises PgError."""
     if call.name == "":
-        return ()
+        return Reply()
     if call.name == "parameter":
-        return [(_BY_FOLDED_NAME[call.arguments[0]],)]
+        return Reply([(_BY_FOLDED_NAME[call.arguments[0]],)])
+    if call.name == "constant":
+        return Reply([call.arguments])
+    order = ORDERS.get(call.name)
+    if order is not None:
+        return Reply((), await order.run(insight.control, call.arguments))
     command = COMMANDS[call.name]
     if command.view is not None:
-        return command.view(insight)
+        return Reply(command.view(insight))
     assert command.action is not None
-    return await command.action(insight, call.arguments)
+    return Reply(await command.action(insight, call.arguments))

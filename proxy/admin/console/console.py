@@ -1,7 +1,6 @@
 """The virtual databases: who may enter, and everybody who is in."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,10 +31,8 @@ class AdminConsole:
 
     def __init__(self, insight: Insight) -> None:
         self._insight = replace(insight, consoles=self._states)
-        self._auth = insight.settings.auth
-        self._open = open_to_all(self._auth)
         self._clients: dict[ConsoleClient, tuple[float, asyncio.Task[None]]] = {}
-        if self._open:
+        if open_to_all(insight.settings.auth):
             log.warning(
                 "everyone may use the admin console: auth.method is trust, auth.admins is empty",
                 databases=NAMES,
@@ -45,7 +42,8 @@ class AdminConsole:
 
     def admit(self, user: str) -> PgError | None:
         """None if `user` may enter."""
-        if not self._open and user not in self._auth.admins:
+        auth = self._insight.settings.auth
+        if not open_to_all(auth) and user not in auth.admins:
             return PgError(
                 errors.INSUFFICIENT_PRIVILEGE,
                 f'user "{user}" may not use the admin console',
@@ -62,9 +60,10 @@ class AdminConsole:
     def take_over(self, transport: Channel, user: str, unread: bytes) -> None:
         """Serve a client that has been admitted."""
         client = ConsoleClient(transport, user, self._insight, self._left)
-        process_id, secret = secrets.randbelow(0x7FFFFFFE) + 1, secrets.token_bytes(4)
+        process_id, secret = self._insight.registry.add_other(client.cancel)
         task = spawn(client.serve(process_id, secret, unread), "admin console")
         self._clients[client] = (time.time(), task)
+        task.add_done_callback(lambda _: self._insight.registry.remove_other(process_id))
 
     def _left(self, client: ConsoleClient) -> None:
         """What the client has asked for is finished all the same: half a CLEAR helps nobody."""

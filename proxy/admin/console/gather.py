@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from proxy.admin.console.averages import Averages, Period, Totals, totals
+from proxy.admin.console.averages import Averages, AveragesByName, Period, TotalsByName, totals
+from proxy.admin.console.control import Control
 from proxy.admin.console.snapshot import (
     ClientCount,
     ClientCounts,
@@ -20,6 +21,7 @@ from proxy.admin.console.snapshot import (
     PreparedState,
     ServerState,
 )
+from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.service import CacheService
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel
@@ -30,7 +32,7 @@ from proxy.session.context import DatabaseContext
 from proxy.session.registry import Registry
 from proxy.session.session import Session
 from proxy.session.transaction import IDLE
-from proxy.topology.counters import Counters
+from proxy.topology.counters import Counters, together
 from proxy.topology.node import Node
 
 
@@ -38,15 +40,22 @@ from proxy.topology.node import Node
 class Insight:
     """What the console looks at; everything is read anew for every command."""
 
-    settings: Settings
+    current: Callable[[], Settings]
+    """The settings in force."""
     counters: Counters
     registry: Registry
     contexts: Callable[[], Iterable[DatabaseContext]]
     pools: Callable[[], Iterable[Pool]]
+    control: Control
     cache: CacheService | None = None
     consoles: Callable[[], Iterable[ClientState]] = field(default=tuple)
     """Clients of the console itself."""
     period: Period = field(default_factory=lambda: Period(time.monotonic()))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.current()
 
     def clients(self) -> list[ClientState]:
         """Clients of databases, then those of the console."""
@@ -58,7 +67,7 @@ class Insight:
     def servers(self) -> list[ServerState]:
         """All server connections that are logged in."""
         owners = {
-            id(session.upstream.backend): id(session)
+            id(session.upstream.backend): session
             for session in self.registry
             if session.upstream.backend is not None
         }
@@ -92,6 +101,8 @@ class Insight:
                 one.settings,
                 one.pool_settings,
                 tuple(_node(node, now) for node in one.topology.nodes()),
+                one.paused,
+                one.disabled,
             )
             for one in sorted(self.contexts(), key=lambda context: context.name)
         ]
@@ -124,13 +135,26 @@ class Insight:
             {context.name: len(context.prepared) for context in self.contexts()},
         )
 
-    def totals(self) -> Totals:
-        """What has gone through since the start."""
-        return totals(self.counters)
+    def totals(self) -> TotalsByName:
+        """What has gone through each database since the start."""
+        contexts = sorted(self.contexts(), key=lambda context: context.name)
+        return {one.name: totals(one.counters, one.prepared.asked) for one in contexts}
 
-    def averages(self) -> Averages:
-        """What has gone through lately."""
+    def averages(self) -> AveragesByName:
+        """What has gone through each database lately."""
         return self.period.averages(time.monotonic(), self.totals())
+
+    def all_averages(self) -> Averages:
+        """What has gone through all databases together lately."""
+        return self.period.together(time.monotonic(), self.totals())
+
+    def queries(self) -> QueriesByName:
+        """What went where, by database."""
+        return {one.name: one.counters.queries for one in self.contexts()}
+
+    def all_counters(self) -> Counters:
+        """The counters of all databases together with those of the process."""
+        return together([self.counters, *(one.counters for one in self.contexts())])
 
 
 def endpoints(channel: Channel | None) -> Endpoints:
@@ -162,10 +186,17 @@ def _client(session: Session, waiting: float | None) -> ClientState:
         facts.pinned,
         client.transaction.status != IDLE,
         session.prepared_count,
+        _requested_at(session),
     )
 
 
-def _server(pool: Pool, backend: Backend, link: int | None) -> ServerState:
+def _requested_at(session: Session) -> float | None:
+    """In time.time(), from the clock that batches are timed by."""
+    started = session.started
+    return time.time() - (time.perf_counter() - started) if started else None
+
+
+def _server(pool: Pool, backend: Backend, owner: Session | None) -> ServerState:
     ago = time.monotonic() - backend.connected_at
     return ServerState(
         id(backend),
@@ -177,10 +208,12 @@ def _server(pool: Pool, backend: Backend, link: int | None) -> ServerState:
         endpoints(backend.transport),
         time.time() - ago,
         backend.process_id,
-        link,
+        None if owner is None else id(owner),
         backend.settings.values.get("application_name", b"penstock").decode("utf-8", "replace"),
         len(backend.prepared),
         backend.pending_cancels,
+        None if owner is None else _requested_at(owner),
+        pool.must_close(backend),
     )
 
 

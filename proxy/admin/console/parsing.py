@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.admin.console.orders import ORDERS, arguments_of, is_assignment
 from proxy.admin.console.rows import Columns, columns
 from proxy.sql.lexer import Lexeme, LexError, Token, lex, string_value
 from proxy.sql.split import split
@@ -54,20 +55,6 @@ _SETTABLE: Final = frozenset(
 )
 """Session settings that drivers set at connect; they change nothing about the console's answers."""
 
-_NOT_YET: Final = (
-    "reload",
-    "pause",
-    "resume",
-    "suspend",
-    "disable",
-    "enable",
-    "reconnect",
-    "kill",
-    "kill_client",
-    "wait_close",
-    "shutdown",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -108,16 +95,25 @@ def _call(
     if words[0] == "show" and " ".join(words[1:]) in parameters:
         name = " ".join(words[1:])
         return Call("parameter", (name,), columns(name), "SHOW")
-    if words[0] in ("set", "reset"):
+    if words[0] in ("set", "reset") and not is_assignment(tokens[1:]):
         return _set(words)
-    if words[0] in _NOT_YET:
-        command = words[0].upper()
-        raise PgError(
-            errors.FEATURE_NOT_SUPPORTED,
-            f"{command} is not available in this version",
-            "change the configuration and start Penstock again; SHOW HELP lists what there is",
-        )
+    order = ORDERS.get(words[0])
+    if order is not None:
+        return Call(order.name, arguments_of(order, tokens[1:]), (), order.name.upper())
+    if words[0] == "select":
+        found = _select(" ".join(token.text.lower() for token in tokens))
+        if found is not None:
+            return found
     raise _unknown(words, tokens, table)
+
+
+def _select(line: str) -> Call | None:
+    """What drivers and poolers ask by themselves to see that a connection lives, or to clean it."""
+    if line == "select 1":
+        return Call("constant", ("1",), columns("?column?:int"), "SELECT")
+    if line == "select pg_advisory_unlock_all ( )":
+        return Call("constant", ("",), columns("pg_advisory_unlock_all"), "SELECT")
+    return None
 
 
 def _clear(tokens: Sequence[Token], table: Mapping[str, Columns]) -> Call:
@@ -143,8 +139,8 @@ def _set(words: Sequence[str]) -> Call:
         return Call("", (), (), words[0].upper())
     raise PgError(
         errors.FEATURE_NOT_SUPPORTED,
-        f"{words[0].upper()} {names[0]}: the console can't change settings in this version",
-        "change the configuration and start Penstock again; SHOW CONFIG shows what is in force",
+        f"{words[0].upper()} {names[0]}: the console has no such setting",
+        "SHOW CONFIG lists Penstock's settings by their paths: SET pool.size = 30",
     )
 
 
@@ -157,12 +153,20 @@ def _unknown(
             "SHOW ROUTE FOR is answered in a database, not in the console",
             "connect to the database that the statement is for; SHOW ROUTES lists the rules",
         )
+    if words[:2] == ["show", "fds"]:
+        return PgError(
+            errors.FEATURE_NOT_SUPPORTED,
+            "SHOW FDS is not available: Penstock doesn't hand open sockets to another process",
+            "SHOW SOCKETS lists them; docs/admin.md tells how to restart without dropping clients",
+        )
     if any(token.lexeme is Lexeme.PARAMETER for token in tokens):
         return PgError(errors.SYNTAX_ERROR, "console commands take no parameters", HINT)
     written = " ".join(token.text for token in tokens)[:60]
     line = " ".join(word for word in words if word)
-    near = difflib.get_close_matches(line, table, n=1, cutoff=0.7)
+    known = [*table, *ORDERS]
+    near = difflib.get_close_matches(line, known, n=1, cutoff=0.7)
     if not near and len(words) > 1:
-        near = difflib.get_close_matches(" ".join(words[:2]), table, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(" ".join(words[:2]), known, n=1, cutoff=0.8)
+        near = near or difflib.get_close_matches(words[0], known, n=1, cutoff=0.8)
     suggestion = f"did you mean {near[0].upper()}? " if near else ""
     return PgError(errors.SYNTAX_ERROR, f"unknown command: {written}", suggestion + HINT)

@@ -3,10 +3,11 @@
 Values in, rows out; columns as in `traffic`. No view shows a secret.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from proxy.admin.console.rows import Row, columns
 from proxy.admin.console.snapshot import DatabaseState, NodeState, PoolState, PreparedState
+from proxy.config.assign import BOUNCER_NAMES
 from proxy.config.schema import Shape, fields_of, shape_of_field, written_default
 from proxy.config.settings import CacheRule, RoutingRule, Section, Settings
 from proxy.config.types import write_duration, write_size
@@ -36,6 +37,9 @@ SHARDS = columns(
 )
 ROUTES = columns("kind position:int name tables statement action enabled:bool")
 PREPARED = columns("database name query parameter_types servers:int kind access")
+
+Setting = tuple[str, str | None, str | None]
+"""(path, value, default)."""
 
 MASK = "********"
 """Shown instead of a secret that is set."""
@@ -74,8 +78,8 @@ def _database_row(one: DatabaseState, connections: int, clients: int) -> Row:
         connections,
         0,
         clients,
-        0,
-        0,
+        int(one.paused),
+        int(one.disabled),
         sum(node.role is Role.REPLICA for node in one.nodes),
         sum(node.role is Role.SHARD for node in one.nodes),
         all(node.healthy for node in one.nodes),
@@ -207,12 +211,19 @@ def prepared_rows(prepared: Iterable[PreparedState]) -> list[Row]:
     ]
 
 
-def config_rows(settings: Settings) -> list[Row]:
-    """Every setting by its path, then PgBouncer's names for those that tools look for."""
-    return [*_section("", settings), *_bouncer_names(settings)]
+def config_rows(settings: Settings, changeable: Callable[[str], bool]) -> list[Row]:
+    """Every setting by its path, then PgBouncer's names for those that tools look for.
+
+    `changeable`: whether a path's setting can change while the process runs.
+    """
+    rows = [*_section("", settings), *_bouncer_names(settings)]
+    return [
+        (key, value, default, "yes" if changeable(BOUNCER_NAMES.get(key, key)) else "no")
+        for key, value, default in rows
+    ]
 
 
-def _section(path: str, section: Section) -> Iterator[Row]:
+def _section(path: str, section: Section) -> Iterator[Setting]:
     for key, info in fields_of(type(section)).items():
         attribute = next(
             name for name, one in type(section).model_fields.items() if (one.alias or name) == key
@@ -223,7 +234,7 @@ def _section(path: str, section: Section) -> Iterator[Row]:
         if isinstance(value, Section):
             yield from _section(f"{where}.", value)
         elif shape.is_leaf or value is None:
-            yield (where, _written(shape, value), written_default(info), "no")
+            yield (where, _written(shape, value), written_default(info))
         elif isinstance(value, Mapping):
             for name, one in value.items():
                 yield from _section(f"{where}.{name}.", one)
@@ -231,7 +242,7 @@ def _section(path: str, section: Section) -> Iterator[Row]:
             yield from _items(where, value)
 
 
-def _items(where: str, sections: Sequence[Section]) -> Iterator[Row]:
+def _items(where: str, sections: Sequence[Section]) -> Iterator[Setting]:
     for number, one in enumerate(sections):
         yield from _section(f"{where}[{number}].", one)
 
@@ -247,12 +258,17 @@ def _written(shape: Shape, value: object) -> str | None:
     return shape.words.write(value).strip('"')
 
 
-def _bouncer_names(settings: Settings) -> Iterator[Row]:
+def _bouncer_names(settings: Settings) -> Iterator[Setting]:
     server, pool = settings.server, settings.pool
-    yield ("listen_addr", server.listen.host, None, "no")
-    yield ("listen_port", str(server.listen.port), None, "no")
-    yield ("max_client_conn", str(server.max_client_connections), None, "no")
-    yield ("default_pool_size", str(pool.size), None, "no")
-    yield ("pool_mode", pool.mode, None, "no")
-    yield ("auth_type", settings.auth.method, None, "no")
-    yield ("admin_users", ",".join(settings.auth.admins), None, "no")
+    yield ("listen_addr", server.listen.host, None)
+    yield ("listen_port", str(server.listen.port), None)
+    yield ("max_client_conn", str(server.max_client_connections), None)
+    yield ("client_login_timeout", f"{server.login_timeout:g}", None)
+    yield ("query_wait_timeout", f"{pool.wait_timeout:g}", None)
+    yield ("server_connect_timeout", f"{pool.connect_timeout:g}", None)
+    yield ("server_idle_timeout", f"{pool.idle_timeout:g}", None)
+    yield ("server_lifetime", f"{pool.max_lifetime:g}", None)
+    yield ("default_pool_size", str(pool.size), None)
+    yield ("pool_mode", pool.mode, None)
+    yield ("auth_type", settings.auth.method, None)
+    yield ("admin_users", ",".join(settings.auth.admins), None)

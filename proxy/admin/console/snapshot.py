@@ -41,6 +41,8 @@ class ClientState:
     """Why it keeps that connection beyond its transaction."""
     in_transaction: bool = False
     prepared: int = 0
+    requested_at: float | None = None
+    """When its last batch had come; None: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ class ServerState:
     prepared: int = 0
     cancels: int = 0
     """Cancel requests on their way to it."""
+    requested_at: float | None = None
+    """When the client that holds it sent its last batch."""
+    close_needed: bool = False
+    """It is closed as soon as it is released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,8 @@ class DatabaseState:
     settings: DatabaseSettings
     pool: PoolSettings
     nodes: tuple[NodeState, ...]
+    paused: bool = False
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ stands for what is not counted; nothing is made up.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from proxy.admin.console.averages import Averages, Totals
 from proxy.admin.console.rows import Row, columns
 from proxy.admin.console.snapshot import (
     ClientCount,
@@ -21,7 +20,6 @@ from proxy.admin.console.snapshot import (
     PoolState,
     ServerState,
 )
-from proxy.topology.counters import Tally
 
 _SOCKETS = (
     "type user database replication state addr port:int local_addr local_port:int connect_time "
@@ -30,28 +28,20 @@ _SOCKETS = (
 )
 CLIENTS = columns(_SOCKETS + "node pinned in_transaction:bool server_pid:int")
 SERVERS = columns(_SOCKETS + "node role")
+SOCKETS = columns(
+    _SOCKETS + "recv_pos:int pkt_pos:int pkt_remain:int send_pos:int send_remain:int "
+    "pkt_avail:int send_avail:int"
+)
 
 POOLS = columns(
     "database user cl_active:int cl_waiting:int cl_active_cancel_req:int cl_waiting_cancel_req:int "
     "sv_active:int sv_active_cancel:int sv_being_canceled:int sv_idle:int sv_used:int "
-    "sv_tested:int sv_login:int maxwait:int maxwait_us:int pool_mode nodes:int"
+    "sv_tested:int sv_login:int maxwait:int maxwait_us:int pool_mode load_balance_hosts nodes:int"
 )
 NODE_POOLS = columns(
     "database user node pool_mode pool_size:int active:int idle:int login:int being_canceled:int "
     "waiting:int maxwait:number"
 )
-
-_TOTALS = "xact_count query_count received sent xact_time query_time wait_time"
-_TOTAL_COLUMNS = " ".join(f"total_{name}:int" for name in _TOTALS.split())
-_AVERAGE_COLUMNS = (
-    "avg_xact_count:int avg_query_count:int avg_recv:int avg_sent:int avg_xact_time:int "
-    "avg_query_time:int avg_wait_time:int"
-)
-_ROUTES = ("primary", "replica", "shard", "cache", "local")
-_ROUTE_COLUMNS = " ".join(f"{route}_count:int" for route in _ROUTES)
-STATS = columns(f"database {_TOTAL_COLUMNS} {_AVERAGE_COLUMNS} {_ROUTE_COLUMNS}")
-STATS_TOTALS = columns(f"database {_TOTAL_COLUMNS} {_ROUTE_COLUMNS}")
-STATS_AVERAGES = columns(f"database {_AVERAGE_COLUMNS}")
 
 LISTS = columns("list items:int")
 MEM = columns("name size:int used:int free:int memtotal:int")
@@ -62,16 +52,7 @@ def client_rows(clients: Iterable[ClientState]) -> list[Row]:
     """A row for each client, oldest first."""
     return [
         (
-            *_socket_start("C", one.user, one.database, one.state, one.ends, one.connected_at),
-            *_seconds(one.waiting or 0.0),
-            0,
-            _pointer(one.ident),
-            _pointer(one.link),
-            0,
-            "",
-            one.application_name,
-            one.prepared,
-            one.ident,
+            *_client_start(one),
             one.node,
             one.pinned,
             one.in_transaction,
@@ -85,24 +66,68 @@ def server_rows(servers: Iterable[ServerState]) -> list[Row]:
     """A row for each server connection, by database, node and age."""
     return [
         (
-            *_socket_start(
-                "S", one.user, one.database, _server_state(one), one.ends, one.connected_at
-            ),
-            0,
-            0,
-            0,
-            _pointer(one.ident),
-            _pointer(one.link),
-            one.process,
-            "",
-            one.application_name,
-            one.prepared,
-            one.ident,
+            *_server_start(one),
             one.node,
             one.role.value,
         )
         for one in sorted(servers, key=lambda server: (server.database, server.node, server.ident))
     ]
+
+
+def socket_rows(clients: Iterable[ClientState], servers: Iterable[ServerState]) -> list[Row]:
+    """A row for each client and each server connection. The positions in PgBouncer's buffers have
+    no equal here."""
+    positions = (None,) * 7
+    return [
+        *((*_client_start(one), *positions) for one in clients),
+        *((*_server_start(one), *positions) for one in servers),
+    ]
+
+
+def active(clients: Iterable[ClientState]) -> list[ClientState]:
+    """Clients that something is done for."""
+    return [one for one in clients if one.link is not None or one.waiting is not None]
+
+
+def _client_start(one: ClientState) -> Row:
+    """PgBouncer's columns."""
+    return (
+        *_socket_start("C", one.user, one.database, one.state, one.ends, one.connected_at),
+        _moment(one.requested_at),
+        *_seconds(one.waiting or 0.0),
+        0,
+        _pointer(one.ident),
+        _pointer(one.link),
+        0,
+        "",
+        one.application_name,
+        one.prepared,
+        one.ident,
+    )
+
+
+def _server_start(one: ServerState) -> Row:
+    """PgBouncer's columns."""
+    return (
+        *_socket_start("S", one.user, one.database, _server_state(one), one.ends, one.connected_at),
+        _moment(one.requested_at),
+        0,
+        0,
+        int(one.close_needed),
+        _pointer(one.ident),
+        _pointer(one.link),
+        one.process,
+        "",
+        one.application_name,
+        one.prepared,
+        one.ident,
+    )
+
+
+def _moment(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 def _server_state(server: ServerState) -> str:
@@ -114,7 +139,7 @@ def _server_state(server: ServerState) -> str:
 def _socket_start(
     kind: str, user: str, database: str, state: str, ends: Endpoints, connected_at: float
 ) -> Row:
-    """The columns up to request_time, of which only the moment is not known."""
+    """The columns up to connect_time."""
     return (
         kind,
         user,
@@ -125,8 +150,7 @@ def _socket_start(
         ends.port,
         ends.local_address,
         ends.local_port,
-        time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(connected_at)),
-        None,
+        _moment(connected_at),
     )
 
 
@@ -171,6 +195,7 @@ def _pool_row(pair: tuple[str, str], pools: Sequence[PoolState], clients: Client
         sum(pool.connecting for pool in pools),
         *_seconds(max((pool.longest_wait for pool in pools), default=0.0)),
         pools[0].mode if pools else None,
+        None,
         len(pools),
     )
 
@@ -195,58 +220,6 @@ def node_pool_rows(pools: Iterable[PoolState]) -> list[Row]:
     ]
 
 
-Queries = Mapping[tuple[str, str, str], Tally]
-"""By (route, node, kind), as `Counters` keeps them."""
-
-
-def stats_rows(
-    databases: Sequence[str], totals: Totals, averages: Averages, queries: Queries
-) -> list[Row]:
-    """One row: counting is by process, not by database."""
-    return [
-        (_counted(databases), *_total(totals), *_average(averages), *_routes(queries)),
-    ]
-
-
-def stats_totals_rows(databases: Sequence[str], totals: Totals, queries: Queries) -> list[Row]:
-    """As `stats_rows`, without averages."""
-    return [(_counted(databases), *_total(totals), *_routes(queries))]
-
-
-def stats_averages_rows(databases: Sequence[str], averages: Averages) -> list[Row]:
-    """As `stats_rows`, averages alone."""
-    return [(_counted(databases), *_average(averages))]
-
-
-def _counted(databases: Sequence[str]) -> str:
-    """The database that the statistics are of; "*" where they are of several together."""
-    return databases[0] if len(databases) == 1 else "*"
-
-
-def _total(totals: Totals) -> Row:
-    query_time = round(totals.query_seconds * 1e6)
-    return (None, totals.queries, totals.received, totals.sent, None, query_time, None)
-
-
-def _average(averages: Averages) -> Row:
-    return (
-        None,
-        round(averages.queries),
-        round(averages.received),
-        round(averages.sent),
-        None,
-        round(averages.query_seconds * 1e6),
-        None,
-    )
-
-
-def _routes(queries: Queries) -> Row:
-    counts = dict.fromkeys(_ROUTES, 0)
-    for (route, _, _), tally in queries.items():
-        counts[route] = counts.get(route, 0) + tally.count
-    return tuple(counts[route] for route in _ROUTES)
-
-
 def list_rows(
     databases: Sequence[DatabaseState],
     users: int,
@@ -260,7 +233,9 @@ def list_rows(
     return [
         ("databases", len(databases)),
         ("users", users),
+        ("peers", 0),
         ("pools", len({(pool.database, pool.user) for pool in pools})),
+        ("peer_pools", 0),
         ("free_clients", 0),
         ("used_clients", clients),
         ("login_clients", logging_in),

@@ -71,15 +71,9 @@ async def test_asyncpg(console_proxy: Proxy, command: str) -> None:
 
 
 async def test_an_asyncpg_pool_lends_its_connections_again(console_proxy: Proxy) -> None:
-    async with asyncpg.create_pool(
-        console_proxy.dsn("penstock"), min_size=1, max_size=1, reset=_no_reset
-    ) as pool:
+    async with asyncpg.create_pool(console_proxy.dsn("penstock"), min_size=1, max_size=1) as pool:
         for _ in range(3):
             assert len(await pool.fetch("SHOW STATE")) == 3
-
-
-async def _no_reset(connection: object) -> None:
-    """The default would run a SELECT, which no console has."""
 
 
 async def test_an_asyncpg_cursor_takes_rows_by_parts(console_proxy: Proxy) -> None:

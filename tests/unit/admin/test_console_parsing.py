@@ -49,7 +49,7 @@ def test_clear(text: str, arguments: tuple[str, ...]) -> None:
         ("SHWO POOLS", "42601", "did you mean SHOW POOLS?"),
         ("CLAER 'orders:*'", "42601", "SHOW HELP"),
         ("SHOW POOLS app", "42601", "did you mean SHOW POOLS?"),
-        ("SELECT 1", "42601", "connect to a database of yours"),
+        ("SELECT 2", "42601", "connect to a database of yours"),
         ("SHOW $1", "42601", "take no parameters"),
         ("SHOW ROUTE FOR SELECT 1", "42601", "SHOW ROUTES lists the rules"),
         ("ROLLBACK TO s", "42601", "SHOW HELP"),
@@ -57,12 +57,15 @@ def test_clear(text: str, arguments: tuple[str, ...]) -> None:
         ("CLEAR", "42601", "in single quotes"),
         ("CLEAR orders:*", "42601", "not orders"),
         ("CLEAR '*' a b", "42601", "one database, not a b"),
-        ("RELOAD", "0A000", "not available in this version"),
-        ("PAUSE app", "0A000", "not available in this version"),
-        ("kill app;", "0A000", "not available in this version"),
-        ("SHUTDOWN WAIT_FOR_CLIENTS", "0A000", "not available in this version"),
-        ("SET pool_size = 5", "0A000", "can't change settings"),
-        ("SET", "0A000", "can't change settings"),
+        ("RELOAD now", "42601", "can't take now"),
+        ("DISABLE", "42601", "write DISABLE database"),
+        ("PAUSE a b", "42601", "can't take b"),
+        ("KILL_CLIENT", "42601", "needs an argument"),
+        ("PUASE app", "42601", "did you mean PAUSE?"),
+        ("SET pool_size = 5", "0A000", "SET pool.size = 30"),
+        ("SET pool.size", "42601", "needs a key and a value"),
+        ("SET pool.size =", "42601", "needs a key and a value"),
+        ("SET", "0A000", "has no such setting"),
         ("SHOW POOLS; SHOW POLS", "42601", "SHOW POOLS"),
     ],
 )
@@ -110,3 +113,30 @@ def test_any_text_is_either_a_call_or_an_error_with_a_state(text: str) -> None:
         found, told = [], error
     assert all(call.tag for call in found)
     assert told is None or (len(told.sqlstate) == 5 and told.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("reload;", "reload", ()),
+        ("PAUSE", "pause", ()),
+        ("Pause MyApp -- as written", "pause", ("MyApp",)),
+        ('RESUME "my app"', "resume", ("my app",)),
+        ("KILL 'app'", "kill", ("app",)),
+        ("KILL_CLIENT 139906", "kill_client", ("139906",)),
+        ("SHUTDOWN WAIT_FOR_CLIENTS", "shutdown", ("WAIT_FOR_CLIENTS",)),
+        ("SET pool.size = 30", "set", ("pool.size", "30")),
+        ("SET database.app.replicas.hosts TO '[]'", "set", ("database.app.replicas.hosts", "[]")),
+        ("set pool.wait_timeout='250ms'", "set", ("pool.wait_timeout", "250ms")),
+        ("SET default_pool_size=5", "set", ("default_pool_size", "5")),
+    ],
+)
+def test_orders(text: str, name: str, arguments: tuple[str, ...]) -> None:
+    [call] = calls(text)
+    assert (call.name, call.arguments, call.columns) == (name, arguments, ())
+    assert call.tag == name.upper()
+
+
+def test_what_asyncpg_sends_to_clean_a_connection() -> None:
+    text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
+    assert [call.tag for call in calls(text)] == ["SELECT", "CLOSE CURSOR ALL", "UNLISTEN", "RESET"]

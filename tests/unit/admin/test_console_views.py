@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.admin.console import caching, setup, traffic
-from proxy.admin.console.averages import Averages, Period, Totals, averages
+from proxy.admin.console import caching, setup, statistics, traffic
+from proxy.admin.console.averages import Averages, Period, Totals, averages, totals
 from proxy.admin.console.rows import Columns, Row
 from proxy.admin.console.snapshot import (
     ClientCount,
@@ -132,40 +132,56 @@ def test_states_of_servers(active: bool, cancels: int, state: str) -> None:
     assert (row["state"], row["remote_pid"], row["role"]) == (state, 42, "primary")
 
 
-def test_statistics_of_one_database_carry_its_name_and_of_several_none() -> None:
-    counters = Counters()
+def test_statistics_are_counted_by_database() -> None:
+    counters = Counters(bytes_in=100, bytes_out=200, lends=4, wait_seconds=0.5, unfinished=1)
+    counters.gap_seconds = 1.0
     counters.tally("cache", "", "select").add(0.001)
     counters.tally("primary", "primary", "insert").add(0.003)
     counters.tally("replica", "replica1", "select").add(0.002)
-    totals = Totals(3, 0.006, 100, 200)
-    [row] = as_dicts(
-        traffic.STATS,
-        traffic.stats_rows(["app"], totals, Averages(2.4, 0.0015, 10.0, 20.0), counters.queries),
+    own = {"app": totals(counters, parses=7), "shop": Totals()}
+    average = Averages(1.4, 2.2, 2.4, 10.0, 20.0, 0.002, 0.0015, 0.001, 3.0)
+    app, shop = as_dicts(
+        statistics.STATS,
+        statistics.stats_rows(own, {"app": average}, {"app": counters.queries}),
     )
-    assert row["database"] == "app"
-    assert (row["total_query_count"], row["total_query_time"]) == (3, 6000)
-    assert (row["total_received"], row["total_sent"]) == (100, 200)
-    assert (row["avg_query_count"], row["avg_query_time"]) == (2, 1500)
-    assert (row["avg_recv"], row["avg_sent"]) == (10, 20)
-    assert (row["cache_count"], row["primary_count"], row["replica_count"]) == (1, 1, 1)
-    assert row["total_xact_count"] is None
-    both = traffic.stats_totals_rows(["app", "shop"], totals, counters.queries)
-    assert both[0][0] == "*"
+    assert (app["database"], shop["database"]) == ("app", "shop")
+    assert (app["total_query_count"], app["total_query_time"]) == (3, 6000)
+    assert (app["total_xact_count"], app["total_xact_time"]) == (2, 1_006_000)
+    assert (app["total_received"], app["total_sent"]) == (100, 200)
+    assert (app["total_server_assignment_count"], app["total_wait_time"]) == (4, 500_000)
+    assert app["total_client_parse_count"] == 7
+    assert (app["avg_query_count"], app["avg_query_time"]) == (2, 1500)
+    assert (app["avg_recv"], app["avg_sent"], app["avg_wait_time"]) == (10, 20, 1000)
+    assert (app["cache_count"], app["primary_count"], app["replica_count"]) == (1, 1, 1)
+    assert (shop["total_query_count"], shop["avg_query_count"], shop["cache_count"]) == (0, 0, 0)
+
+
+def test_totals_are_of_all_databases() -> None:
+    rows = dict(
+        statistics.totals_rows({"a": Totals(queries=3), "b": Totals(queries=4)}, Averages())
+    )
+    assert (rows["total_query_count"], rows["avg_query_count"]) == (7, 0)
 
 
 def test_averages_are_of_the_last_whole_period_or_of_all_before_the_first() -> None:
     period = Period(now=100.0)
-    half = Totals(queries=10, query_seconds=1.0, received=500, sent=1000)
-    assert period.averages(105.0, half) == Averages(2.0, 0.1, 100.0, 200.0)
+    half = {"app": Totals(queries=10, query_seconds=1.0, received=500, sent=1000)}
+    assert period.averages(105.0, half)["app"].queries == 2.0
+    assert period.together(105.0, half).received == 100.0
     period.end(110.0, half)
-    assert period.averages(111.0, Totals(99, 9.0, 9, 9)).queries == 1.0
-    period.end(120.0, Totals(queries=30, query_seconds=5.0, received=500, sent=1000))
-    assert period.averages(121.0, Totals()) == Averages(2.0, 0.2, 0.0, 0.0)
+    assert period.averages(111.0, {"app": Totals(queries=99)})["app"].queries == 1.0
+    later = {"app": Totals(queries=30, query_seconds=5.0, received=500, sent=1000)}
+    period.end(120.0, later)
+    assert period.averages(121.0, {"app": Totals()})["app"] == Averages(
+        queries=2.0, query_seconds=0.2
+    )
+    assert period.together(121.0, {}).queries == 2.0
+    assert period.averages(121.0, {"new": Totals(queries=5)})["new"] == Averages()
 
 
 def test_averages_of_no_time_and_of_no_queries() -> None:
-    assert averages(Totals(), Totals(5, 1.0, 1, 1), 0.0) == Averages()
-    assert averages(Totals(), Totals(0, 0.0, 8, 4), 4.0) == Averages(0.0, 0.0, 2.0, 1.0)
+    assert averages(Totals(), Totals(queries=5), 0.0) == Averages()
+    assert averages(Totals(), Totals(received=8), 4.0) == Averages(received=2.0)
 
 
 def test_databases_show_their_primary_and_count_their_nodes() -> None:
@@ -228,7 +244,9 @@ def test_settings_carry_paths_defaults_and_masks(tmp_path_factory: pytest.TempPa
         idle_timeout = "5min"
         """
     )
-    rows = {row[0]: row[1:] for row in setup.config_rows(load(file, {}))}
+    rows = {
+        row[0]: row[1:] for row in setup.config_rows(load(file, {}), lambda key: key == "pool.size")
+    }
     assert rows["cache.redis"][0] == setup.MASK
     assert rows["auth.users[0].password"][0] == setup.MASK
     assert rows["auth.users[0].server_password"][0] == setup.MASK
@@ -237,13 +255,14 @@ def test_settings_carry_paths_defaults_and_masks(tmp_path_factory: pytest.TempPa
     assert rows["cache.rule[0].tables"] == ('["orders", "lines"]', "[]", "no")
     assert rows["database.app.replicas.hosts"][0] == '["10.0.0.2:5433", "[::1]:5434"]'
     assert rows["database.app.pool.idle_timeout"][0] == "5min"
-    assert rows["pool.size"] == ("20", "20", "no")
+    assert rows["pool.size"] == ("20", "20", "yes")
+    assert rows["default_pool_size"] == ("20", None, "yes")
     assert rows["server.listen"][0] == "127.0.0.1:6432"
     assert rows["admin_users"][0] == "ann"
 
 
 def test_an_unset_secret_is_not_masked() -> None:
-    rows = {row[0]: row[1] for row in setup.config_rows(Settings())}
+    rows = {row[0]: row[1] for row in setup.config_rows(Settings(), bool)}
     assert rows["cache.redis"] is None
 
 
@@ -255,12 +274,12 @@ def test_rules_that_forbid_say_so() -> None:
 
 
 def test_the_cache_of_this_process_beside_all() -> None:
-    statistics = Statistics()
-    statistics.hits = 3
-    statistics.misses["no entry"] = 1
-    statistics.bypasses["redis is away"] = 2
-    statistics.rules["orders"].hits = 3
-    own = caching.Own(statistics, {"redis is away": 1}, {"too large": 4}, True, ["orders", "idle"])
+    counted = Statistics()
+    counted.hits = 3
+    counted.misses["no entry"] = 1
+    counted.bypasses["redis is away"] = 2
+    counted.rules["orders"].hits = 3
+    own = caching.Own(counted, {"redis is away": 1}, {"too large": 4}, True, ["orders", "idle"])
     stats = CacheStats(30, 10, 0.75, {"hits": 30, "misses": 10, "rule:orders:hits": 20})
     shared = caching.Shared(stats, {"app": MemoryUsage(5, 500, 10_000, 0)})
     rows = {row[:3]: row[3:] for row in caching.cache_rows(own, shared)}

@@ -177,8 +177,8 @@ def test_variables_without_a_double_underscore_are_not_settings(project: Project
         (
             {"PENSTOCK_SERVER__LISTNE": "x:1"},
             "environment variable PENSTOCK_SERVER__LISTNE: server.listne: unknown key; allowed: "
-            "listen, http_listen, max_client_connections, login_timeout, max_message_size, "
-            "shutdown_timeout; did you mean listen?",
+            "listen, http_listen, reuse_port, max_client_connections, login_timeout, "
+            "max_message_size, drain_timeout, shutdown_timeout; did you mean listen?",
         ),
         (
             {"PENSTOCK_POOL__SIZE": "many"},

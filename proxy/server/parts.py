@@ -1,0 +1,57 @@
+"""The parts of a process that RELOAD and SET can change while it runs.
+
+To add one: write a function that prepares its change, and list it in `PARTS` with its keys. A key
+that no part lists needs a restart.
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.admin import logs
+from proxy.config.settings import Settings
+from proxy.server.reload import Commit, Part
+
+if TYPE_CHECKING:
+    from proxy.server.process import Process
+
+
+def _logs(process: "Process", settings: Settings) -> Commit:
+    async def commit() -> None:
+        logs.configure(settings.log)
+
+    return commit
+
+
+def _databases(process: "Process", settings: Settings) -> Commit:
+    async def commit() -> None:
+        await process.change_databases(settings)
+
+    return commit
+
+
+def _reception(process: "Process", settings: Settings) -> Commit:
+    reception = process.reception(settings)
+
+    async def commit() -> None:
+        process.receive(reception)
+
+    return commit
+
+
+def _nothing(process: "Process", settings: Settings) -> Commit:
+    async def commit() -> None:
+        pass  # what reads these reads them from the settings in force
+
+    return commit
+
+
+PARTS: tuple["Part[Process]", ...] = (
+    Part(("log",), _logs),
+    Part(
+        ("database", "pool", "auth", "routing", "cache.rule", "server.max_message_size"), _databases
+    ),
+    Part(("auth", "database", "server.max_client_connections", "server.login_timeout"), _reception),
+    Part(("include", "server.shutdown_timeout", "server.drain_timeout"), _nothing),
+)
+"""In the order in which they are applied."""
+
+LIVE: tuple[str, ...] = tuple(key for part in PARTS for key in part.keys)

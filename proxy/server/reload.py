@@ -1,0 +1,105 @@
+"""RELOAD: which changed settings apply at once, by whom, and which wait for a restart.
+
+A part of the process that can change while it runs is a `Part`: the keys that concern it, and a
+function that prepares the change. All parts are prepared before any is applied, so that what one
+of them can't accept is refused whole.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from proxy.config.changes import Change, changes, matches_any, put
+from proxy.config.settings import Settings
+
+NEEDS_RESTART = (
+    "server.listen",
+    "server.http_listen",
+    "server.reuse_port",
+    "cache.redis",
+    "cache.timeout",
+    "cache.reconnect_interval",
+    "cache.prefix",
+    "database.*.sharding",
+)
+"""Keys that no part can change, though one covers the table that they are in."""
+
+Process = TypeVar("Process")
+Commit = Callable[[], Awaitable[None]]
+
+
+class ReloadError(Exception):
+    """The new settings can't be used; nothing has changed. The text is for the administrator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[Process]):
+    """See the module's docstring. `prepare(process, settings)` may read files and raises
+    ReloadError; what it returns applies the change and must not fail."""
+
+    keys: tuple[str, ...]
+    prepare: Callable[[Process, Settings], Commit]
+    always: bool = False
+    """Prepared at every RELOAD: it reads files that may have changed under the same names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What has come of a change of settings."""
+
+    settings: Settings
+    """In force now: the new ones, but for what needs a restart."""
+    applied: tuple[str, ...]
+    """Keys."""
+    waiting: tuple[str, ...]
+    """Keys that take effect at the next start."""
+
+    def notices(self) -> list[str]:
+        """What to tell the administrator, in sentences."""
+        told = []
+        if self.applied:
+            told.append(f"applied: {', '.join(self.applied)}")
+        if self.waiting:
+            told.append(
+                f"unchanged until Penstock is started again: {', '.join(self.waiting)}; "
+                "docs/admin.md tells how to restart without dropping clients"
+            )
+        return told or ["nothing has changed"]
+
+
+def is_live(key: tuple[str, ...], live: Sequence[str]) -> bool:
+    """Whether a change of `key` applies without a restart, given the parts' keys."""
+    return matches_any(key, live) and not matches_any(key, NEEDS_RESTART)
+
+
+def split(
+    before: Settings, after: Settings, live: Sequence[str]
+) -> tuple[Settings, list[Change], list[Change]]:
+    """(the settings to go by, the changes that apply, those that need a restart)."""
+    applied: list[Change] = []
+    waiting: list[Change] = []
+    for change in changes(before, after):
+        (applied if is_live(change.key, live) else waiting).append(change)
+    for change in waiting:
+        after = put(after, change.key, change.before)
+    return after, applied, waiting
+
+
+async def apply(
+    process: Process, before: Settings, after: Settings, parts: Sequence[Part[Process]]
+) -> Reloaded:
+    """Change over to `after` as far as that can be done. Raises ReloadError: nothing was done."""
+    live = [key for part in parts for key in part.keys]
+    settings, applied, waiting = split(before, after, live)
+    commits = [
+        part.prepare(process, settings)
+        for part in parts
+        if part.always or any(matches_any(change.key, part.keys) for change in applied)
+    ]
+    for commit in commits:
+        await commit()
+    return Reloaded(settings, _names(applied), _names(waiting))
+
+
+def _names(found: Sequence[Change]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, found)))
