@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,9 +76,11 @@ def running_proxy(
     extra: str = "",
     sharded_tables: Sequence[Mapping[str, str]] = (),
     environment: Mapping[str, str] | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> Iterator[Proxy]:
     """Start `penstock serve` on free ports with `extra` appended to its configuration, stop it
-    after the block and fail if it did not stop cleanly."""
+    after the block and fail if it did not stop cleanly. `sockets`: listeners to hand over, as
+    systemd does."""
     name = uuid.uuid4().hex[:8]
     config_file, log_file = directory / f"{name}.toml", directory / f"{name}.log"
     config_file.write_text(
@@ -91,8 +94,10 @@ def running_proxy(
         )
     )
     with log_file.open("wb") as log:
+        serve = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config_file)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config_file)],
+            _activating(serve, sockets) if sockets else serve,
+            pass_fds=[one.fileno() for one in sockets],
             stdout=log,
             stderr=log,
             env={**os.environ, **(environment or {})},
@@ -110,6 +115,13 @@ def running_proxy(
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _activating(command: Sequence[str], sockets: Sequence[socket.socket]) -> list[str]:
+    """The command with the sockets as descriptors 3 and following, as sd_listen_fds(3) says."""
+    moves = " ".join(f"{3 + index}<&{one.fileno()}" for index, one in enumerate(sockets))
+    script = f'exec {moves}; LISTEN_PID=$$ LISTEN_FDS={len(sockets)} exec "$@"'
+    return ["bash", "-c", script, "bash", *command]
 
 
 def _await_listening(

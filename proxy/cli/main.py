@@ -16,6 +16,7 @@ from proxy.config.version import version
 COMMANDS = {
     "serve": "proxy.cli.serve",
     "check": "proxy.cli.check",
+    "import": "proxy.cli.importing",
     "explain": "proxy.cli.explain",
     "cache": "proxy.cli.cache",
     "config": "proxy.cli.config",

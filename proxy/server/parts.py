@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.admin import logs
 from proxy.config.settings import Settings
+from proxy.server.credentials import make_credentials
 from proxy.server.reload import Commit, Part
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def _databases(process: "Process", settings: Settings) -> Commit:
 
 
 def _reception(process: "Process", settings: Settings) -> Commit:
-    reception = process.reception(settings)
+    credentials = make_credentials(settings.auth)
 
     async def commit() -> None:
-        process.receive(reception)
+        process.receive(settings, credentials)
 
     return commit
 

@@ -15,10 +15,11 @@ from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
 from proxy.cache.service import CacheService, start_cache
-from proxy.config.settings import AuthSettings, Settings
+from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen
 from proxy.server import systemd
+from proxy.server.credentials import make_credentials
 from proxy.server.databases import Database
 from proxy.server.ending import Ending
 from proxy.server.operations import Operations
@@ -31,12 +32,12 @@ from proxy.topology.node import DatabaseTopology
 from proxy.wire import errors
 from proxy.wire.client_login import Credentials
 from proxy.wire.errors import PgError
-from proxy.wire.scram import make_verifier
 
 log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
 _FIRST_ROUND_SECONDS = 3.0
+_LAST_ANSWER_SECONDS = 0.02
 _SIGNALS: dict[int, Stop] = {
     signal.SIGTERM: "wait_for_clients",
     signal.SIGINT: "wait_for_servers",
@@ -134,23 +135,19 @@ class Process:
         for session in self.registry:
             session.upstream.forget_pools()
 
-    def reception(self, settings: Settings) -> Reception:
-        """What logins need, by these settings."""
+    def receive(self, settings: Settings, credentials: Credentials | None) -> None:
+        """Logins that begin from now on go by these."""
         console = self._console
         assert console is not None
-        return Reception(
+        self._reception = Reception(
             databases={name: one.context for name, one in self.databases.items()},
             consoles={name: console for name in CONSOLES if name not in self.databases},
-            credentials=_credentials(settings.auth),
+            credentials=credentials,
             counters=self.counters,
             registry=self.registry,
             max_clients=settings.server.max_client_connections,
             login_timeout=settings.server.login_timeout,
         )
-
-    def receive(self, reception: Reception) -> None:
-        """Logins that begin from now on go by this."""
-        self._reception = reception
 
     def _greet(self) -> LoginProtocol:
         assert self._reception is not None
@@ -158,7 +155,7 @@ class Process:
 
     async def _listen(self) -> None:
         settings = self.settings.server
-        self.receive(self.reception(self.settings))
+        self.receive(self.settings, make_credentials(self.settings.auth))
         host, port = settings.listen
         try:
             if self._sockets.sql is not None:
@@ -227,7 +224,8 @@ class Process:
         if self.stopping is not None or how == "now":
             self.stopping = self.stopping or Ending(self, how)
             self.stopping.hurry = True
-            self._over.set()
+            # Whoever asked for it in the console has to be answered before the end begins.
+            asyncio.get_running_loop().call_later(_LAST_ANSWER_SECONDS, self._over.set)
             return
         self.stopping = ending = Ending(self, how)
         log.info("stopping", how=how, clients=len(self.registry))
@@ -296,18 +294,6 @@ class Process:
                     log.error("SIGHUP changed nothing", error=error.message)
 
         spawn(reload(), "reload")
-
-
-def _credentials(settings: AuthSettings) -> Credentials | None:
-    if settings.method == "trust":
-        return None
-    return Credentials(
-        {
-            user.name: make_verifier(user.password.get_secret_value())
-            for user in settings.users
-            if user.password is not None
-        }
-    )
 
 
 def _form() -> str:

@@ -1,0 +1,1 @@
+"""Configurations of other poolers, read and written as Penstock's."""
