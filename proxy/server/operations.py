@@ -192,11 +192,11 @@ class Operations:
     def kill(self, database: str | None) -> None:
         self._refuse_twice()
         targets = self._targets(database)
-        contexts = [one.context for one in targets]
+        contexts = {id(one.context) for one in targets}
         for one in targets:
             one.pause()
         for session in self._process.registry:
-            if session.context in contexts:
+            if id(session.context) in contexts:
                 session.fatal(TERMINATED)
         for one in targets:
             one.pools.kill(TERMINATED)

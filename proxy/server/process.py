@@ -235,6 +235,9 @@ class Process:
 
     async def _wind_down(self, ending: Ending, bounded: bool) -> None:
         server = self.settings.server
+        if server.reuse_port and self._http is not None:
+            runner, self._http = self._http, None
+            await stop_http(runner)  # the process that comes after answers from now on
         if ending.how == "wait_for_clients":
             left = await ending.wait_for_clients(server.drain_timeout if bounded else None)
             if not left:

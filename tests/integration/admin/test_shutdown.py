@@ -77,6 +77,8 @@ def test_shutdown_at_once_overtakes_one_that_waits(proxy: Proxy) -> None:
         console.execute("SHUTDOWN WAIT_FOR_CLIENTS")
         console.execute("SHUTDOWN")
         assert proxy.process.wait(PATIENCE) == 0
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            busy.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
