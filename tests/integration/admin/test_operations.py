@@ -122,6 +122,20 @@ def test_a_client_may_cancel_what_waits_for_resume(
             answer.result(20)
 
 
+def test_a_pause_that_lasts_too_long_is_the_reason_given(
+    module_proxy: Proxy, console: Console
+) -> None:
+    with client(module_proxy) as one:
+        one.execute("SELECT 1")
+        console.execute("SET pool.wait_timeout = '100ms'")
+        console.execute("PAUSE")
+        with pytest.raises(psycopg.errors.CannotConnectNow, match=r"was paused for longer than"):
+            one.execute("SELECT 1")
+        console.execute("RESUME")
+        console.execute("RELOAD")
+        assert one.execute("SELECT 1").fetchone() == (1,)
+
+
 @pytest.mark.parametrize(
     ("command", "sqlstate", "said"),
     [

@@ -157,9 +157,8 @@ def test_statistics_are_counted_by_database() -> None:
 
 
 def test_totals_are_of_all_databases() -> None:
-    rows = dict(
-        statistics.totals_rows({"a": Totals(queries=3), "b": Totals(queries=4)}, Averages())
-    )
+    both = {"a": Totals(queries=3), "b": Totals(queries=4)}
+    rows = {str(row[0]): row[1] for row in statistics.totals_rows(both, Averages())}
     assert (rows["total_query_count"], rows["avg_query_count"]) == (7, 0)
 
 
