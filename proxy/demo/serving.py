@@ -104,9 +104,9 @@ class Serving:
         )
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that is not heard. Does nothing if it has ended."""
+        """SIGINT, and SIGKILL where that is not heard. Does nothing if it has ended."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGINT)
             try:
                 self.process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
