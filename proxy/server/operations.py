@@ -53,7 +53,7 @@ class Operations:
         try:
             async with self._changing:
                 try:
-                    settings = self._read()
+                    settings = await asyncio.to_thread(self._read)
                 except ConfigError as error:
                     log.error("reload refused", problems=[str(one) for one in error.problems])
                     raise PgError(

@@ -5,6 +5,7 @@ function that prepares the change. All parts are prepared before any is applied,
 of them can't accept is refused whole.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -34,8 +35,11 @@ class ReloadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[Process]):
-    """See the module's docstring. `prepare(process, settings)` may read files and raises
-    ReloadError; what it returns applies the change and must not fail."""
+    """See the module's docstring.
+
+    `prepare(process, settings)` runs in a thread, as it may read files and compute for long; it
+    changes nothing, and raises ReloadError. What it returns applies the change and must not fail.
+    """
 
     keys: tuple[str, ...]
     prepare: Callable[[Process, Settings], Commit]
@@ -92,7 +96,7 @@ async def apply(
     live = [key for part in parts for key in part.keys]
     settings, applied, waiting = split(before, after, live)
     commits = [
-        part.prepare(process, settings)
+        await asyncio.to_thread(part.prepare, process, settings)
         for part in parts
         if part.always or any(matches_any(change.key, part.keys) for change in applied)
     ]
