@@ -71,6 +71,8 @@ def averages(before: Totals, after: Totals, seconds: float) -> Averages:
     """What `seconds` between two samples come to."""
     if seconds <= 0:
         return Averages()
+    if after.queries < before.queries:  # the database went, and another came under its name
+        before = Totals()
     lends = after.lends - before.lends
     transactions = after.transactions - before.transactions
     queries = after.queries - before.queries

@@ -60,6 +60,13 @@ class Draft:
         own = self._tables.get(table, _Table())
         return {key: value for key, (value, _) in own.values.items()}
 
+    def put_pool(self, top: Path, own: dict[str, Any]) -> None:
+        """Set a database's own pool, beside what [pool] has."""
+        if not known("auth.users.0.pool"):  # here it replaces [pool] whole
+            own = {**self.values(("pool",)), **own} if own else {}
+        for key, value in own.items():
+            self.put((*top, "pool"), key, value)
+
     def say(self, table: Path, remark: str) -> None:
         """A remark in a table; at the top for the path ()."""
         remarks = self._table(table).remarks if table else self._head

@@ -322,8 +322,7 @@ def _database(draft: Draft, entry: Entry) -> None:
             draft.lose(top, f"{key} = {value}: clients' own settings are passed on")
         else:
             draft.lose(top, f"{key}: {_NO_EQUAL.get(key, 'not a parameter that is known')}")
-    for key, value in ({**draft.values(("pool",)), **pool} if pool else {}).items():
-        draft.put((*top, "pool"), key, value)
+    draft.put_pool(top, pool)
 
 
 def _forced(draft: Draft, top: tuple[str, ...], given: dict[str, str]) -> None:
@@ -356,7 +355,7 @@ def _user(draft: Draft, entry: Entry) -> None:
         else:
             draft.lose(("auth",), f"[users] {name}: {key} = {value}: set for all users only")
     if pool:
-        user["pool"] = {**draft.values(("pool",)), **pool}
+        user["pool"] = pool
 
 
 def somebody(draft: Draft) -> None:
@@ -369,7 +368,7 @@ def somebody(draft: Draft) -> None:
     if not draft.users:
         draft.users["postgres"] = {"name": "postgres"}
     if in_file:  # those who are only in the file stay there
-        draft.users = {name: user for name, user in draft.users.items() if "name" in user}
+        draft.users = {name: user for name, user in draft.users.items() if len(user) > 1}
     if draft.values(("auth",)).get("method") == "trust":
         return
     for user in draft.users.values():

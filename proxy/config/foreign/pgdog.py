@@ -197,8 +197,7 @@ def _node(draft: Draft, top: tuple[str, ...], one: dict[str, Any]) -> None:
             draft.lose(top, f"{key} of {one.get('host')}: each client logs in as itself")
         elif key not in ("name", "host", "port", "role", "shard", "database_name"):
             draft.lose(top, f"{key} = {value} of {one.get('host')}: not a setting of databases")
-    for key, value in ({**draft.values(("pool",)), **pool} if pool else {}).items():
-        draft.put((*top, "pool"), key, value)
+    draft.put_pool(top, pool)
 
 
 def _shards(
@@ -257,7 +256,7 @@ def _users(draft: Draft, users: list[dict[str, Any]]) -> None:
             elif key != "name":
                 draft.lose(("auth",), f"{key} of user {name}: not a setting of users")
         if pool:
-            entry["pool"] = {**draft.values(("pool",)), **pool}
+            entry["pool"] = pool
 
 
 def _admin(draft: Draft, admin: dict[str, Any]) -> None:

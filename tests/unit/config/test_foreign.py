@@ -153,7 +153,7 @@ def test_databases_users_and_pools(tmp_path: Path) -> None:
     assert (app.primary.host, app.primary.port) == ("10.0.0.1", 5433)
     assert app.server_database == "app_production"
     assert app.pool is not None
-    assert (app.pool.size, app.pool.mode, app.pool.idle_timeout) == (50, "transaction", 300.0)
+    assert (app.pool.size, app.pool.mode) == (50, "transaction")
     assert settings.databases["my db"].primary.host == "10.0.0.2"
     assert settings.auth.admins == ("ann",)
     assert "ann" in {user.name for user in settings.auth.users}
@@ -179,7 +179,9 @@ def test_no_setting_of_pgbouncers_is_unknown(tmp_path: Path, key: str) -> None:
     value = values.get(key, "7")
     own = f"[databases]\na = host=h\n[pgbouncer]\n{key} = {value}\n"
     (tmp_path / "7").write_text("")
-    draft, _ = bouncer(tmp_path, own if key == "auth_type" else own + "auth_type = trust\n")
+    file = tmp_path / "pgbouncer.ini"
+    file.write_text(own if key == "auth_type" else own + "auth_type = trust\n")
+    draft = from_pgbouncer(file)
     assert not [remark for remark in draft.without_equal if "no setting of PgBouncer's" in remark]
     if key in _NO_EQUAL:
         assert any(remark.startswith(f"{key} = ") for remark in draft.without_equal)
