@@ -48,6 +48,7 @@ class Intake:
         "_pending",
         "_pending_need",
         "_pending_size",
+        "_portals_described",
         "_position",
         "_registry",
         "_shape",
@@ -69,6 +70,8 @@ class Intake:
         self._size = 0
         self.statements: dict[bytes, Prepared] = {}
         self.unnamed: Prepared | None = None
+        self._portals_described = False
+        """The client has ever been told of an unnamed statement's result by way of a portal."""
 
     @property
     def unread(self) -> int:
@@ -103,6 +106,14 @@ class Intake:
             self.statements.setdefault(name, prepared)
         else:
             self.statements.pop(name, None)
+
+    def tell(self, name: bytes, prepared: Prepared, told: Prepared) -> None:
+        """The client has been told what this statement of its is."""
+        if not name:
+            if self.unnamed is prepared:
+                self.unnamed = told
+        elif self.statements.get(name) is prepared:
+            self.statements[name] = told
 
     def forget_all(self) -> None:
         """The client has no statements any more."""
@@ -257,7 +268,10 @@ class Intake:
         if batch.references is None:
             batch.references = []
         unnamed = not name and action == USES
-        batch.references.append(Reference(len(batch.parts), prepared, action, name, unnamed))
+        unsure = unnamed and self._portals_described and prepared.description is None
+        batch.references.append(
+            Reference(len(batch.parts), prepared, action, name, unnamed, unsure)
+        )
 
     def _gather(self, kind: int, start: int, position: int, end: int) -> int:
         """Take one message of the extended protocol; gives the new start of what goes as it is."""
@@ -360,8 +374,12 @@ class Intake:
             return end
         self._shape.append(100 if of_statement else _DESCRIBE)
         if not of_statement:
+            self._portals_described = True
             return start
         prepared = self.statements.get(name) if name else self.unnamed
+        if batch.describes is None:
+            batch.describes = []
+        batch.describes.append((name, prepared))
         if prepared is None:
             return start
         batch.described = prepared

@@ -8,8 +8,15 @@ Rows of any size pass through in the pieces in which they came.
 from collections import deque
 from typing import Final
 
-from proxy.session.batch import AS_PARSE, FORWARD, Ack
-from proxy.wire.errors import LAST_WORDS, READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
+from proxy.pool.description import Description, describe
+from proxy.session.batch import AS_PARSE, FORWARD, Ack, Reference
+from proxy.wire.errors import (
+    CHANGED_RESULT,
+    LAST_WORDS,
+    READ_ONLY_SQL_TRANSACTION,
+    ProtocolViolation,
+    error_fields,
+)
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import PARSE_COMPLETE
 from proxy.wire.scan import answered, skip
@@ -26,12 +33,20 @@ _DATA_ROW: Final = 68  # D
 _COPY_DATA: Final = 100  # d
 _NOTICE: Final = 78  # N
 _NOTIFICATION: Final = 65  # A
+_PARAMETER_DESCRIPTION: Final = 116  # t
+_ROW_DESCRIPTION: Final = 84  # T
+_NO_DATA: Final = 110  # n
 
 # What a relay looks at beyond the messages above; the sum picks a table.
 _ACKS: Final = 1
 _CAPTURE: Final = 2
 _RETRY: Final = 4
 _HOLD: Final = 8
+_TABLE_BITS: Final = 15
+_LINGERS: Final = 16
+"""Something is held back that must go first."""
+_STANDBY: Final = 32
+"""A standby's refusal can be made good."""
 
 _MAX_HELD: Final = 1 << 20
 
@@ -39,7 +54,7 @@ _MAX_HELD: Final = 1 << 20
 def _table(flags: int) -> bytes:
     kinds = set(b"ZESGW")
     if flags & _ACKS:
-        kinds |= set(b"13")
+        kinds |= set(b"13tTn")
     if flags & _CAPTURE:
         kinds |= set(b"NA")
     if flags & _RETRY:
@@ -63,23 +78,30 @@ class Relay:
     __slots__ = (
         "_capture",
         "_capture_room",
+        "_describing",
         "_flags",
         "_head",
+        "_heals",
         "_holding",
+        "_parameters",
         "_preamble",
         "_remaining",
         "_table",
         "acks",
         "awaiting",
+        "changed",
         "copy_in",
+        "described",
         "done",
         "errors",
         "failed_acks",
         "held",
+        "noteworthy",
         "rest",
         "retry",
         "status",
         "statuses",
+        "tells",
     )
 
     def __init__(self) -> None:
@@ -94,6 +116,14 @@ class Relay:
         self.errors: list[bytes] = []
         self.failed_acks: list[Ack] = []
         """Acks that an error kept from coming."""
+        self.described: list[tuple[Ack, Description]] = []
+        """Answers to Describe of a statement."""
+        self.tells: list[Reference] = []
+        """Statements of which the client is told by way of a portal."""
+        self.noteworthy = False
+        """There are errors, descriptions, or `tells`."""
+        self.changed = False
+        """A statement turned out to be another than the client was told: nothing is passed on."""
         self.held = b""
         """The end of an answer that may be passed on only when the caller says so."""
         self.rest = b""
@@ -103,16 +133,26 @@ class Relay:
         self._remaining = 0
         self._preamble = b""
         self._holding = False
+        self._heals = False
+        self._describing: Ack | None = None
+        self._parameters = b""
         self._capture: list[bytes] | None = None
         self._capture_room = 0
 
     def begin(
-        self, readies: int, acks: list[Ack] | None, may_retry: bool, capture_room: int, hold: bool
+        self,
+        readies: int,
+        acks: list[Ack] | None,
+        may_retry: bool,
+        capture_room: int,
+        hold: bool,
+        heals: bool = False,
     ) -> None:
         """A batch was sent whose answer ends with the last of `readies` ReadyForQuery messages.
 
         `capture_room`: bytes of the answer to keep for the cache, 0 for none. `hold`: keep back
-        the pieces of the answer from the first CommandComplete on.
+        the pieces of the answer from the first CommandComplete on. `heals`: `retry` also where a
+        prepared statement's result has changed.
         """
         self.awaiting = readies
         flags = 0
@@ -121,20 +161,23 @@ class Relay:
             flags = (
                 (_ACKS if acks else 0)
                 | (_CAPTURE if capture_room else 0)
-                | (_RETRY if may_retry else 0)
+                | (_RETRY if may_retry or heals else 0)
+                | (_STANDBY if may_retry else 0)
                 | (_HOLD if hold else 0)
             )
             if acks or self.acks:
                 self.acks = deque(acks or ())
+            self._heals, self.changed, self._describing = heals, False, None
             self._capture = [] if capture_room else None
             self._capture_room = capture_room
             self._holding = False
             self.held = self._preamble = b""
             self._flags = flags
-            self._table = _TABLES[flags]
+            self._table = _TABLES[flags & _TABLE_BITS]
         self.retry = self.copy_in = False
-        if self.errors:
-            self.errors, self.failed_acks = [], []
+        if self.noteworthy:
+            self.errors, self.failed_acks, self.described, self.tells = [], [], [], []
+            self.noteworthy = False
 
     def extend(self, readies: int, acks: list[Ack] | None) -> None:
         """More was sent as part of the same exchange."""
@@ -145,7 +188,7 @@ class Relay:
         elif acks:
             self.acks.extend(acks)
             self._flags |= _ACKS
-            self._table = _TABLES[self._flags]
+            self._table = _TABLES[self._flags & _TABLE_BITS]
 
     @property
     def untouched(self) -> bool:
@@ -262,6 +305,10 @@ class Relay:
             self._holding = bool(self._flags & _HOLD)
         elif kind in (_PARSE_COMPLETE, _CLOSE_COMPLETE):
             return self._ack()
+        elif kind == _PARAMETER_DESCRIPTION:
+            return self._begin_description(data[position + 5 : end])
+        elif kind in (_ROW_DESCRIPTION, _NO_DATA):
+            return self._end_description(data[position:end])
         elif kind == _ERROR:
             self._error(data[position + 5 : end])
         elif kind == _STATUS:
@@ -281,11 +328,28 @@ class Relay:
     def _no_retry(self) -> None:
         if self._flags & _RETRY:
             self._flags &= ~_RETRY
-            self._table = _TABLES[self._flags & 15]
-            self._flags |= 16  # keeps `_pass` at work until what it holds back has gone
+            self._table = _TABLES[self._flags & _TABLE_BITS]
+            self._flags |= _LINGERS  # keeps `_pass` at work until what it holds back has gone
+
+    def _begin_description(self, parameters: bytes) -> bytes | None:
+        if not self.acks or not self.acks[0].describes:
+            raise ProtocolViolation("the server described a statement that nobody asked about")
+        self._describing, self._parameters = self.acks.popleft(), parameters
+        return None if self._describing.action == FORWARD else b""
+
+    def _end_description(self, message: bytes) -> bytes | None:
+        ack, self._describing = self._describing, None
+        if ack is None:
+            return None  # of a portal
+        found = describe(self._parameters, message)
+        self.described.append((ack, found))
+        self.noteworthy = True
+        if ack.expected is not None and not found.agrees(ack.expected):
+            self.changed = self.retry = True
+        return None if ack.action == FORWARD else b""
 
     def _ack(self) -> bytes | None:
-        if not self.acks:
+        if not self.acks or self.acks[0].describes:
             raise ProtocolViolation("the server completed a Parse or Close that nobody sent")
         ack = self.acks.popleft()
         if ack.action == FORWARD:
@@ -294,12 +358,16 @@ class Relay:
 
     def _error(self, body: bytes) -> None:
         self.errors.append(body)
+        self.noteworthy = True
         self._capture = None
         self.failed_acks.extend(self.acks)
         self.acks.clear()
         if self._flags & _RETRY:
-            sqlstate = error_fields(body).get("C")
-            if sqlstate == READ_ONLY_SQL_TRANSACTION:
+            fields = error_fields(body)
+            sqlstate, standby = fields.get("C"), bool(self._flags & _STANDBY)
+            if (standby and sqlstate == READ_ONLY_SQL_TRANSACTION) or (
+                self._heals and fields.get("R") == CHANGED_RESULT
+            ):
                 self.retry = True
-            elif sqlstate not in LAST_WORDS:  # after which the connection ends, to be made good
+            elif not standby or sqlstate not in LAST_WORDS:  # the connection's end is made good
                 self._no_retry()

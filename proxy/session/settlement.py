@@ -8,12 +8,14 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
+from proxy.pool.description import STALE
 from proxy.pool.settings_state import SettingsState
 from proxy.routing.plan import Access, Plan
 from proxy.session import settings_sync
-from proxy.session.batch import AS_PARSE
+from proxy.session.batch import AS_PARSE, Batch
 from proxy.session.exchange import Exchange
 from proxy.session.link import Link
+from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE, Transaction
 from proxy.wire import errors
@@ -24,9 +26,6 @@ _SETTINGS_UNKNOWN = PgError(
     "the connection to the server was lost before the session's settings could be read back",
     "connect again: settings that were changed last may not be in force",
 )
-_CHANGED_RESULT: Final = "RevalidateCachedQuery"
-"""Where PostgreSQL's "cached plan must not change result type" comes from, in any language."""
-
 _DEALLOCATED: Final = frozenset({"PREPARE"})
 _DISCARDED: Final = _DEALLOCATED | {
     "DECLARE … WITH HOLD",
@@ -49,15 +48,33 @@ class Settlement(Link):
         for body in relay.errors:
             fields = errors.error_fields(body)
             counters.errors[fields.get("C", "XX")[:2]] += 1
-            if fields.get("R") == _CHANGED_RESULT:
-                self._context.prepared.retire()
+            if fields.get("R") == errors.CHANGED_RESULT and self._batch is not None:
+                self._forget_prepared(self._batch)
         for ack in reversed(relay.failed_acks):
-            if ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
-                backend.prepared.pop(ack.prepared.name, None)
             if ack.evicts is not None:
                 backend.prepared[ack.evicts] = None
+            if ack.describes:
+                self._forget(ack.prepared)
+                continue
+            if ack.prepared is not None and ack.replaces:
+                self._forget(ack.prepared)
+            elif ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
+                backend.prepared.pop(ack.prepared.name, None)
             self._session.undo_name(ack)
         backend.unnamed = None
+
+    def _forget_prepared(self, batch: Batch) -> None:
+        """What the batch names is outdated on this backend: it must be parsed anew."""
+        assert self.backend is not None
+        self.backend.unnamed = None
+        for reference in batch.references or ():
+            self._forget(reference.prepared)
+
+    def _forget(self, prepared: Prepared | None) -> None:
+        backend = self.backend
+        assert backend is not None
+        if prepared is not None and prepared.name in backend.prepared:
+            backend.prepared[prepared.name] = STALE
 
     def _without_ready(self, passed: bytes) -> bytes:
         self._early_sync = False

@@ -5,8 +5,6 @@ answer relayed; then it is settled (see `settlement`). What goes wrong on the wa
 too: another try elsewhere, a lost server, a client that has gone, a cancel.
 """
 
-from typing import Final
-
 from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
@@ -15,21 +13,18 @@ from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
 from proxy.session import caching, settings_sync, states
-from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
+from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary
 from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
-from proxy.session.settlement import Settlement
+from proxy.session.revalidation import Revalidation
 from proxy.session.sharding import shard_of
 from proxy.session.transaction import ABORTED, FAILED, IDLE
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
-PREPARED_CAPACITY: Final = 500
-"""Prepared statements kept on one backend."""
 
-
-class Upstream(Settlement):
+class Upstream(Revalidation):
     """See the module's docstring."""
 
     # From batch to backend
@@ -168,9 +163,13 @@ class Upstream(Settlement):
         assert backend.transport is not None
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
-            payload, acks = batch.payload, None
+            payload, acks, plain = batch.payload, None, True
         else:  # the parts of a batch share one list of acks, so that each must have its own
-            payload, acks = render(batch, backend.prepared, backend.unnamed, PREPARED_CAPACITY)
+            rendered = self._rendered(batch)
+            if rendered is None:
+                return
+            payload, acks = rendered
+            plain = False
         if batch.end == QUERY:
             backend.unnamed = None
         elif batch.last_unnamed is not None:
@@ -186,8 +185,11 @@ class Upstream(Settlement):
             writes = bool(plan.writes or transaction.writes) and not self._early_sync
             holds = self._context.cache is not None and writes
             room = 0 if self._fill is None else self._fill.room
-            self._relay.begin(readies, acks, self._may_retry(), room, holds)
+            heals = not plain and self._heals(acks)
+            self._relay.begin(readies, acks, self._may_retry(), room, holds, heals)
             self._plans.clear()
+        if not plain:
+            self._await_told(batch)
         self.unsynced = readies == 0
         if plan.effects:
             transaction.note(plan)
@@ -228,6 +230,9 @@ class Upstream(Settlement):
             return
         if passed:
             self._session.write(passed)
+        elif relay.changed and (self.unsynced or len(self._plans) > 1):
+            self._refuse_changed(relay)
+            return
         if relay.held and (self.unsynced or relay.copy_in):
             self._release(relay)
         if relay.copy_in:
@@ -243,10 +248,12 @@ class Upstream(Settlement):
             return
         self.unsynced = self._copying = False
         if relay.retry:
-            self._try_elsewhere("a standby refused a write")
+            self._again(relay)
             return
-        if relay.errors or relay.failed_acks:
-            self._note_errors()
+        if relay.noteworthy:
+            if relay.errors:
+                self._note_errors()
+            self._note_descriptions()
         transaction.status = relay.status
         if self._early_sync:
             passed = self._without_ready(passed)
@@ -273,6 +280,15 @@ class Upstream(Settlement):
         cache.move(self._context.name, moved, lambda: self._deliver(passed))
 
     # When things go wrong
+
+    def _again(self, relay: Relay) -> None:
+        """The answer was held back: the client has seen nothing of it."""
+        if relay.changed:
+            self._refuse_changed(relay)
+        elif errors.error_fields(relay.errors[-1]).get("R") == errors.CHANGED_RESULT:
+            self._prepare_again()
+        else:
+            self._try_elsewhere("a standby refused a write")
 
     def _try_elsewhere(self, reason: str) -> None:
         """Run the batch again on the primary: the client has seen nothing of it."""

@@ -234,13 +234,6 @@ async def test_asyncpg_after_a_statement_changes_its_result(crowded: Target) -> 
                 await asyncio.to_thread(crowded.prepare, change)
 
 
-@pytest.mark.xfail(
-    not os.environ.get(DIRECT),
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="a statement is prepared again on another server connection without a look at its "
-    "columns, which the client has been told before",
-)
 async def test_a_described_statement_never_gives_rows_of_another_type(crowded: Target) -> None:
     """asyncpg decodes by the columns that it was told when it prepared, pgjdbc and others too.
 
