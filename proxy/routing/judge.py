@@ -1,5 +1,6 @@
 """One statement judged: may a replica run it, what does it read and write."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proxy.routing.functions import Call, judge_call
@@ -13,6 +14,7 @@ from proxy.routing.relations import (
     resolve_reads,
 )
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.pins import joined
 from proxy.sql.statement import Kind, Statement, TableRef
 
 READING_KINDS = frozenset((Kind.SELECT, Kind.EXPLAIN, Kind.COPY_TO, Kind.EMPTY))
@@ -103,8 +105,14 @@ def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
         needs_session=statement.kind in _NEEDS_SESSION
         or any(call.needs_session for call in calls)
         or any(table.name in _SESSION_RELATIONS for table in system),
-        pins=statement.pins or next((call.pins for call in calls if call.pins), None),
+        pins=joined((statement.pins, *_pinned_by(statement, calls))),
     )
+
+
+def _pinned_by(statement: Statement, calls: tuple[Call, ...]) -> Iterator[str | None]:
+    """Why calls that the text itself doesn't show pin the connection."""
+    shown = {name.rpartition(".")[2] for name in statement.functions}
+    return (call.pins for call in calls if call.name not in shown or statement.pins is None)
 
 
 def _against_replica(statement: Statement, system: list[TableRef], reading: Reading) -> str | None:

@@ -12,12 +12,13 @@ from proxy.pool.description import STALE
 from proxy.pool.settings_state import SettingsState
 from proxy.routing.plan import Access, Plan
 from proxy.session import settings_sync
-from proxy.session.batch import AS_PARSE, Batch
+from proxy.session.batch import AS_PARSE, QUERY, Batch
 from proxy.session.exchange import Exchange
 from proxy.session.link import Link
 from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE, Transaction
+from proxy.sql.pins import HELD_CURSORS, is_over
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -26,10 +27,13 @@ _SETTINGS_UNKNOWN = PgError(
     "the connection to the server was lost before the session's settings could be read back",
     "connect again: settings that were changed last may not be in force",
 )
+_EXECUTE: Final = 69
+
 _DEALLOCATED: Final = frozenset({"PREPARE"})
 _DISCARDED: Final = _DEALLOCATED | {
-    "DECLARE … WITH HOLD",
+    HELD_CURSORS,
     "LISTEN",
+    "holds an advisory lock",
     "session advisory lock",
     "temporary object",
     "temporary schema",
@@ -103,6 +107,8 @@ class Settlement(Link):
                 backend.unnamed = None
                 self._session.forget_statements()
                 self._unpin(_DISCARDED if plan.kind == "discard" else _DEALLOCATED)
+            if plan.ends and self._ran_alone():
+                self._unpin(plan.ends)
         facts.in_transaction = relay.status != IDLE
         if relay.status == IDLE and self._wrote():
             tables = frozenset(self._client.transaction.writes)
@@ -110,9 +116,17 @@ class Settlement(Link):
 
     def _unpin(self, gone: frozenset[str]) -> None:
         """State of these kinds is no more; without any the backend need not be kept."""
-        self._pins -= gone
-        if not self._pins and not self._keeps_backend:
-            self._client.facts.pinned = None
+        self._pins = {reason for reason in self._pins if not is_over(reason, gone)}
+        if not self._keeps_backend:
+            self._client.facts.pinned = min(self._pins, default=None)
+
+    def _ran_alone(self) -> bool:
+        """Whether one statement, outside a transaction, has run to its end."""
+        relay, batch = self._relay, self._batch
+        if relay.errors or relay.status != IDLE or self._client.facts.in_transaction:
+            return False
+        executed = batch is not None and (batch.end == QUERY or _EXECUTE in batch.shape)
+        return executed and len(self._plans) == 1
 
     def _took_hold(self, plan: Plan) -> bool:
         return not self._relay.errors or len(plan.analysis.statements) > 1

@@ -324,6 +324,47 @@ async def test_custom_settings_do_not_leak(crowded: Proxy, changed: str) -> None
             assert (await one.query("SELECT current_setting('my.secret')")).value == "x"
 
 
+@pytest.fixture(scope="module")
+def single(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """One connection to each server, and no patience."""
+    extra = '[pool]\nsize = 1\nwait_timeout = "1s"\n'
+    directory = tmp_path_factory.mktemp("single")
+    with running_proxy(module_database, directory, extra=extra) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    ("takes", "part", "rest"),
+    [
+        ("LISTEN a; SELECT pg_advisory_lock(1)", "UNLISTEN *", "DISCARD ALL"),
+        ("LISTEN a", "BEGIN; UNLISTEN *; ROLLBACK", "UNLISTEN *"),
+        ("LISTEN a", "UNLISTEN *; LISTEN b", "UNLISTEN *"),
+        ("LISTEN a", "UNLISTEN * nonsense", "UNLISTEN *"),
+        ("SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock_all() LIMIT 0", "DISCARD ALL"),
+        ("PREPARE p AS SELECT pg_advisory_lock(1)", "EXECUTE p", "DISCARD ALL"),
+        ("PREPARE p AS SELECT pg_advisory_lock(1)", "DEALLOCATE ALL", "DISCARD ALL"),
+    ],
+)
+async def test_a_connection_is_kept_until_all_of_its_state_is_over(
+    single: Proxy, takes: str, part: str, rest: str
+) -> None:
+    async with client(single) as one, client(single) as other:
+        await one.query(takes)
+        await one.query(part)
+        assert (await other.query("SELECT 1 FOR UPDATE")).errors == ["57P03"]
+        assert (await one.query(rest)).errors == []
+        assert (await other.query("SELECT 1 FOR UPDATE")).value == "1"
+
+
+async def test_a_statement_that_is_bound_and_not_run_ends_nothing(single: Proxy) -> None:
+    async with client(single) as one, client(single) as other:
+        await one.query("LISTEN a")
+        await one.ask(parse("UNLISTEN *"), bind(), SYNC)
+        assert (await other.query("SELECT 1 FOR UPDATE")).errors == ["57P03"]
+        await one.ask(parse("UNLISTEN *"), bind(), execute(), SYNC)
+        assert (await other.query("SELECT 1 FOR UPDATE")).value == "1"
+
+
 @pytest.mark.xfail(
     strict=True,
     reason="what a function sets is not known: the server doesn't list custom settings",
