@@ -158,6 +158,8 @@ class Intake:
             if kind in (SYNC, FLUSH):
                 return self._finish(kind, start, end)
             if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
+                if self._batch is not None and (_EXECUTE in self._shape or 101 in self._shape):
+                    return self._finish(OVERFLOW, start, position)  # it may be what begins COPY
                 self._flush(start, position)  # outside COPY the server ignores them too
                 start = end
             else:
@@ -189,7 +191,10 @@ class Intake:
             else:
                 whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
-            batch.references = [Reference(0, prepared, USES, name, not name)]
+            unsure = not name and self._portals_described and prepared.description is None
+            batch.references = [Reference(0, prepared, USES, name, not name, unsure)]
+        if describes:
+            self._portals_described = True
         batch.bound.append(prepared)
         batch.binds.append(bind)
         batch.runs = True

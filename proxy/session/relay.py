@@ -42,13 +42,19 @@ _ACKS: Final = 1
 _CAPTURE: Final = 2
 _RETRY: Final = 4
 _HOLD: Final = 8
-_TABLE_BITS: Final = 15
-_LINGERS: Final = 16
+_COUNTS: Final = 16
+_TABLE_BITS: Final = 31
+_LINGERS: Final = 32
 """Something is held back that must go first."""
-_STANDBY: Final = 32
-"""A standby's refusal can be made good."""
+_ON_PRIMARY: Final = 64
+"""A refusal to write is none of a standby's."""
+
+_ANSWERS: Final = b"123TnCIs"
+"""One of them for each message of the extended protocol, if there is no error."""
 
 _MAX_HELD: Final = 1 << 20
+_MAX_LENGTH: Final = 1 << 30
+"""PostgreSQL makes no longer messages (MaxAllocSize in memutils.h)."""
 
 
 def _table(flags: int) -> bytes:
@@ -61,10 +67,12 @@ def _table(flags: int) -> bytes:
         kinds |= set(b"DCIsdHV")
     if flags & _HOLD:
         kinds |= set(b"C")
+    if flags & _COUNTS:
+        kinds |= set(_ANSWERS)
     return bytes(kind in kinds for kind in range(256))
 
 
-_TABLES: Final = tuple(_table(flags) for flags in range(16))
+_TABLES: Final = tuple(_table(flags) for flags in range(_TABLE_BITS + 1))
 
 
 class Relay:
@@ -88,6 +96,7 @@ class Relay:
         "_remaining",
         "_table",
         "acks",
+        "answered",
         "awaiting",
         "changed",
         "copy_in",
@@ -108,6 +117,8 @@ class Relay:
         self.acks: deque[Ack] = deque()
         self.awaiting = 0
         """ReadyForQuery messages that are still to come."""
+        self.answered = 0
+        """Messages answered since `begin`, counted if its batch had no end."""
         self.done = True
         self.status = ord("I")
         self.copy_in = False
@@ -157,16 +168,18 @@ class Relay:
         self.awaiting = readies
         flags = 0
         self.done = False
-        if acks or may_retry or capture_room or hold or self._flags:
+        if acks or may_retry or capture_room or hold or not readies or self._flags:
             flags = (
                 (_ACKS if acks else 0)
                 | (_CAPTURE if capture_room else 0)
                 | (_RETRY if may_retry or heals else 0)
-                | (_STANDBY if may_retry else 0)
+                | (_ON_PRIMARY if heals and not may_retry else 0)
                 | (_HOLD if hold else 0)
+                | (0 if readies else _COUNTS)
             )
             if acks or self.acks:
                 self.acks = deque(acks or ())
+            self.answered = 0
             self._heals, self.changed, self._describing = heals, False, None
             self._capture = [] if capture_room else None
             self._capture_room = capture_room
@@ -233,7 +246,9 @@ class Relay:
             length = uint32_at(data, position + 1)
             end = position + 1 + length
             kind = data[position]
-            if length < 4 or not table[kind]:
+            if length < 4:
+                raise _impossible(kind, length)
+            if not table[kind]:
                 pass
             elif end <= size or kind in (_DATA_ROW, _COPY_DATA):
                 passed = self._notice(kind, data, position, end)
@@ -250,14 +265,13 @@ class Relay:
                 if end <= size:
                     position = end
                     continue
-            else:
+            elif length <= _MAX_LENGTH:
                 break  # a message that matters is looked at when it is whole
-            if length < 4:
-                break
+            if length > _MAX_LENGTH:
+                raise _impossible(kind, length)
             self._remaining = end - size
             position = size
         if position < size:
-            self._check(data, position, size)
             self._head = data[position:]
             data = data[:position]
         if start:
@@ -266,11 +280,6 @@ class Relay:
             out.append(data)
             data = b"".join(out)
         return self._pass(data)
-
-    @staticmethod
-    def _check(data: bytes, position: int, size: int) -> None:
-        if size - position >= 5 and uint32_at(data, position + 1) < 4:
-            raise ProtocolViolation("a message from the server has an impossible length")
 
     def _pass(self, data: bytes) -> bytes:
         """What of `data` may go to the client now."""
@@ -298,7 +307,11 @@ class Relay:
 
     def _notice(self, kind: int, data: bytes, position: int, end: int) -> bytes | None:
         """Act on a message that matters; bytes to pass on in its place, or None to leave it."""
+        if self._flags & _COUNTS and kind in _ANSWERS:
+            self.answered += 1
         if kind == _READY:
+            if end - position != 6:
+                raise _impossible(kind, end - position - 1)
             self.status = data[position + 5]
             self.awaiting -= 1
             self.done = self.awaiting <= 0
@@ -364,10 +377,14 @@ class Relay:
         self.acks.clear()
         if self._flags & _RETRY:
             fields = error_fields(body)
-            sqlstate, standby = fields.get("C"), bool(self._flags & _STANDBY)
+            sqlstate, standby = fields.get("C"), not self._flags & _ON_PRIMARY
             if (standby and sqlstate == READ_ONLY_SQL_TRANSACTION) or (
                 self._heals and fields.get("R") == CHANGED_RESULT
             ):
                 self.retry = True
             elif not standby or sqlstate not in LAST_WORDS:  # the connection's end is made good
                 self._no_retry()
+
+
+def _impossible(kind: int, length: int) -> ProtocolViolation:
+    return ProtocolViolation(f"the server sent a message {chr(kind)!r} with a length of {length}")

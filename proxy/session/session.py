@@ -95,7 +95,8 @@ class Session(Downstream):
         self._running = True
         try:
             while not self.congested and (
-                self.state == states.IDLE or (upstream.unsynced and self.state == states.ACTIVE)
+                self.state == states.IDLE
+                or (upstream.unsynced and self.state == states.ACTIVE and not upstream.blocked)
             ):
                 batch = self._intake.next()
                 if batch is None:

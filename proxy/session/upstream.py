@@ -13,9 +13,10 @@ from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
 from proxy.session import caching, settings_sync, states
-from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready
+from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary
 from proxy.session.exchange import Exchange
+from proxy.session.pipeline import answers_to, may_copy_in
 from proxy.session.relay import Relay
 from proxy.session.revalidation import Revalidation
 from proxy.session.sharding import shard_of
@@ -161,6 +162,8 @@ class Upstream(Revalidation):
         assert backend is not None
         assert batch is not None
         assert backend.transport is not None
+        if self.unsynced and batch.end in (QUERY, FUNCTION_CALL) and not self._may_follow():
+            return
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
             payload, acks, plain = batch.payload, None, True
@@ -188,6 +191,7 @@ class Upstream(Revalidation):
             heals = not plain and self._heals(acks)
             self._relay.begin(readies, acks, self._may_retry(), room, holds, heals)
             self._plans.clear()
+            self._sent = 0
         if not plain:
             self._await_told(batch)
         self.unsynced = readies == 0
@@ -202,6 +206,35 @@ class Upstream(Revalidation):
         self._session.state = states.ACTIVE
         backend.transport.write(payload)
         if self.unsynced:
+            self._sent += answers_to(batch, acks)
+            self.blocked = may_copy_in(batch)
+            if self.blocked and batch.end == OVERFLOW:
+                backend.transport.write(messages.FLUSH)
+            self._session.run()
+
+    def _may_follow(self) -> bool:
+        """Whether a Query, which is also a Sync, may be sent behind what is under way: the server
+        skips it after an error, and only its answer tells."""
+        relay, backend = self._relay, self.backend
+        self._session.state = states.ACTIVE
+        if relay.errors:
+            self._session.run()
+            return False
+        if relay.answered >= self._sent:
+            return True
+        assert backend is not None
+        assert backend.transport is not None
+        self.blocked = self._query_waits = True
+        backend.transport.write(messages.FLUSH)
+        return False
+
+    def _unblock(self) -> None:
+        """All has been answered, or skipped."""
+        self.blocked = False
+        if self._query_waits:
+            self._query_waits = False
+            self._send()
+        else:
             self._session.run()
 
     # The answer
@@ -236,8 +269,10 @@ class Upstream(Revalidation):
         if relay.held and (self.unsynced or relay.copy_in):
             self._release(relay)
         if relay.copy_in:
-            relay.copy_in = False
+            relay.copy_in = self.blocked = False
             self._begin_copy()
+        elif self.blocked and (relay.errors or relay.answered >= self._sent):
+            self._unblock()
 
     def _finished(self, passed: bytes) -> None:
         """ReadyForQuery has come: settle, then let the client have the end of its answer."""
@@ -246,7 +281,7 @@ class Upstream(Revalidation):
             self._copying, self._draining = False, True
             self._drain(passed + relay.held)
             return
-        self.unsynced = self._copying = False
+        self.unsynced = self._copying = self.blocked = False
         if relay.retry:
             self._again(relay)
             return

@@ -284,3 +284,21 @@ def test_only_a_standbys_refusal_of_a_write_is_retried() -> None:
     error = error_response("25006", "read-only")
     assert relay.feed(CLOSE_COMPLETE + error + READY) == PARSE_COMPLETE + error + READY
     assert not relay.retry
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"D\0\0\0\3" + READY,
+        b"D\0\0\0\0" + READY,
+        b"2\0\0\0\0" + READY,
+        ROW + b"D\xff\xff\xff\xff" + ROW,
+        b"E\xff\xff\xff\xff" + ROW,
+        b"Z\0\0\0\4",
+        b"Z\0\0\0\6II",
+    ],
+)
+def test_an_impossible_length_is_a_violation(data: bytes) -> None:
+    for pieces in ([data], bytewise(data)):
+        with pytest.raises(ProtocolViolation, match="length of"):
+            relayed(*pieces)
