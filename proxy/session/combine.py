@@ -33,10 +33,15 @@ def combine(plans: Sequence[Plan]) -> Plan:
                 "send it alone, or followed by Sync",
             ),
         )
+    hints = [plan.node_hint for plan in plans]
     return replace(
         strictest,
         kind=first.kind if all(plan.kind == first.kind for plan in plans) else "multi",
         writes=frozenset().union(*(plan.writes for plan in plans)),
+        reads=frozenset().union(*(plan.reads for plan in plans)),
+        touches_tables=any(plan.touches_tables for plan in plans),
+        needs_session=any(plan.needs_session for plan in plans),
+        node_hint="primary" if "primary" in hints else strictest.node_hint,
         cache=None,
         uncached_reason="several statements before one Sync",
         begin=next((plan.begin for plan in plans if plan.begin), None),
