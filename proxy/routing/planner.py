@@ -89,7 +89,9 @@ class Planner:
             needs_session=any(verdict.needs_session for verdict in verdicts),
             pins=joined(verdict.pins for verdict in verdicts),
             ends=self._ends(statements),
-            settings=frozenset().union(*(each.settings for each in statements)),
+            settings=frozenset().union(
+                *(each.settings for each in statements), *(each.settings for each in verdicts)
+            ),
             settings_unknown=any(each.settings_unknown for each in statements),
             resets_all=any(each.resets_all for each in statements),
             sets_transaction=any(

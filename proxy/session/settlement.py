@@ -35,6 +35,7 @@ _DISCARDED: Final = _DEALLOCATED | {
     "LISTEN",
     "holds an advisory lock",
     "session advisory lock",
+    "settings that a function may have changed",
     "temporary object",
     "temporary schema",
     "temporary table",
