@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.net.channel import Channel, ChannelProtocol
+from proxy.pool.description import Description
 from proxy.pool.settings_state import DEFAULTS, SettingsState
 from proxy.topology.node import Node
 from proxy.wire import errors
@@ -84,8 +85,9 @@ class Backend(ChannelProtocol):
         self.process_id = 0
         self.secret = b""
         self.settings: SettingsState = DEFAULTS
-        self.prepared: dict[bytes, None] = {}
-        """Server-side names of prepared statements, least recently prepared first."""
+        self.prepared: dict[bytes, Description | None] = {}
+        """Prepared statements by server-side name, first prepared first, and what they are: None
+        where nobody has asked, STALE where it must be parsed anew."""
         self.unnamed: object | None = None
         """What the unnamed statement was parsed from."""
         self.pending_cancels = 0

@@ -27,6 +27,8 @@ def uncacheable(
         return "the catalogue is not loaded, so it is not known what the statement depends on"
     if not statement.cacheable_shape:
         return statement.uncacheable_because or "its shape can't be cached"
+    if verdict.settings or verdict.pins:
+        return "it may change settings or leave other state on its connection"
     if not statement.scans:
         return "it reads no table"
     return _relations(statement, verdict, catalogue, shards) or _functions(verdict)

@@ -1,5 +1,6 @@
 """One statement judged: may a replica run it, what does it read and write."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proxy.routing.functions import Call, judge_call
@@ -13,6 +14,8 @@ from proxy.routing.relations import (
     resolve_reads,
 )
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.pins import joined
+from proxy.sql.setters import UNTOLD
 from proxy.sql.statement import Kind, Statement, TableRef
 
 READING_KINDS = frozenset((Kind.SELECT, Kind.EXPLAIN, Kind.COPY_TO, Kind.EMPTY))
@@ -45,6 +48,7 @@ _WHY_PRIMARY = {
     Kind.UTILITY: "is a maintenance command",
     Kind.UNKNOWN: "could not be parsed, so it may write anything",
 }
+_UNTOLD_SETTINGS = "settings that a function may have changed"
 _WRITES_ANYTHING = frozenset((Kind.DDL, Kind.CALL, Kind.DO, Kind.UNKNOWN, Kind.EXECUTE))
 # COMMIT PREPARED makes visible what an unknown transaction wrote.
 _MOVES_ANYTHING = _WRITES_ANYTHING | {Kind.TWO_PHASE}
@@ -75,6 +79,8 @@ class Verdict:
     changes_schema: bool
     needs_session: bool
     pins: str | None
+    settings: frozenset[str] = frozenset()
+    """Settings that functions may change for longer than they run."""
 
 
 def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
@@ -91,6 +97,10 @@ def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
     firm = firm or next((call.primary for call in calls if call.primary and not call.opaque), None)
     soft = next((call.primary for call in calls if call.primary), None)
     opaque = any(call.opaque for call in calls)
+    settings = _changed_settings(statement, names, catalogue)
+    untold = _UNTOLD_SETTINGS if UNTOLD in settings else None
+    if settings and statement.kind is Kind.PREPARE:  # EXECUTE won't tell of them
+        untold = _UNTOLD_SETTINGS
     return Verdict(
         primary=firm or soft,
         declarable=firm is None and soft is not None,
@@ -103,8 +113,29 @@ def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
         needs_session=statement.kind in _NEEDS_SESSION
         or any(call.needs_session for call in calls)
         or any(table.name in _SESSION_RELATIONS for table in system),
-        pins=statement.pins or next((call.pins for call in calls if call.pins), None),
+        pins=joined((statement.pins, *_pinned_by(statement, calls), untold)),
+        settings=settings - {UNTOLD},
     )
+
+
+def _changed_settings(
+    statement: Statement, functions: list[str], catalogue: Catalogue
+) -> frozenset[str]:
+    if not catalogue.setters:
+        return frozenset()
+    found = [catalogue.setters.get(name.rpartition(".")[2], frozenset()) for name in functions]
+    for table in statement.writes:
+        touched = {table.name, *catalogue.children.get(table.name, ())}
+        for name in tuple(touched):
+            touched.update(catalogue.parents.get(name, ()), catalogue.cascades.get(name, ()))
+        found += [catalogue.trigger_setters.get(name, frozenset()) for name in touched]
+    return frozenset[str]().union(*found)
+
+
+def _pinned_by(statement: Statement, calls: tuple[Call, ...]) -> Iterator[str | None]:
+    """Why calls that the text itself doesn't show pin the connection."""
+    shown = {name.rpartition(".")[2] for name in statement.functions}
+    return (call.pins for call in calls if call.name not in shown or statement.pins is None)
 
 
 def _against_replica(statement: Statement, system: list[TableRef], reading: Reading) -> str | None:

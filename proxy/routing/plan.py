@@ -97,6 +97,8 @@ class Plan:
     sets_transaction: bool = False
     """SET TRANSACTION: isolation may differ from what BEGIN said."""
     pins: str | None = None
+    ends: frozenset[str] = frozenset()
+    """Reasons in other plans' `pins` that no longer hold once this has run by itself."""
     deallocates: str | None = None
     """DEALLOCATE of one name: a protocol-level statement of that name must go too."""
     deallocates_all: bool = False
@@ -127,6 +129,7 @@ class Plan:
             (reads_only or self.access is Access.WRITE)
             and not effects
             and not self.pins
+            and not self.ends
             and not self.deallocates
             and not self.deallocates_all
             and not self.ends_transaction

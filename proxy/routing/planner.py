@@ -13,11 +13,13 @@ from proxy.routing.rules import Subject, routing_rule, tables_covered
 from proxy.routing.sharded import shard_plan
 from proxy.routing.shards import NoShards, ShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.pins import joined
 from proxy.sql.statement import Analysis, Begin, Kind, Statement
 
 _UNPARSED = Statement(
     Kind.UNKNOWN, writes_unknown=True, settings_unknown=True, sets_transaction=True
 )
+_QUALIFIED = frozenset({"pg_catalog.pg_advisory_unlock_all"})
 _NOTHING = Statement(Kind.EMPTY)
 _LEADING_BLANKS = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 _ROLLBACK = re.compile(r"(?:rollback|abort)\b", re.IGNORECASE)
@@ -85,8 +87,11 @@ class Planner:
             node_hint=self._effective_hint(node_hint, statements),
             changes_schema=any(verdict.changes_schema for verdict in verdicts),
             needs_session=any(verdict.needs_session for verdict in verdicts),
-            pins=_first(verdict.pins for verdict in verdicts),
-            settings=frozenset().union(*(each.settings for each in statements)),
+            pins=joined(verdict.pins for verdict in verdicts),
+            ends=self._ends(statements),
+            settings=frozenset().union(
+                *(each.settings for each in statements), *(each.settings for each in verdicts)
+            ),
             settings_unknown=any(each.settings_unknown for each in statements),
             resets_all=any(each.resets_all for each in statements),
             sets_transaction=any(
@@ -181,6 +186,11 @@ class Planner:
         if self._cached_tables is None or self._routing.read_your_writes == "table":
             return written
         return written & self._cached_tables
+
+    def _ends(self, statements: tuple[Statement, ...]) -> frozenset[str]:
+        only = statements[0]
+        builtin = only.functions <= self._catalogue.builtin_functions | _QUALIFIED
+        return only.ends if len(statements) == 1 and builtin else frozenset()
 
     def _hidden(self, verdict: Verdict) -> frozenset[str]:
         return verdict.reading.tables | verdict.reading.unknown

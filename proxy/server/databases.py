@@ -212,6 +212,8 @@ class Database:
         context.pool_settings = own.pool or settings.pool
         context.replicas = own.replicas
         context.max_lag = settings.routing.max_lag
+        if context.read_your_writes != settings.routing.read_your_writes:
+            context.writes.tick(frozenset())  # tables may have been left out until now
         context.read_your_writes = settings.routing.read_your_writes
         context.max_message_size = settings.server.max_message_size
         before = context.topology.nodes()

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from proxy.cache.entry import entry_digest
 from proxy.cache.results import Lookup, ResultCache, Ticket
+from proxy.pool.description import Description, describe
 from proxy.routing.plan import Plan
 from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.transaction import IDLE
+from proxy.wire.framing import uint32_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,23 @@ def _request_bytes(batch: Batch) -> bytes:
     """All of the request that decides the answer: text, types, parameters, formats, Describe."""
     if batch.text is not None:
         return b"Q" + batch.text
-    described = b"D" if 68 in batch.shape else b"-"
-    content = batch.bound[0].content
+    statement = batch.bound[0]
+    if 68 in batch.shape:
+        described = b"D"
+    elif statement.description is None:
+        described = b"-"
+    else:  # rows of a time when the statement had another result are not for this client
+        rows = statement.description.rows
+        described = b"T" + len(rows).to_bytes(4) + rows
+    content = statement.content
     return b"".join((described, len(content).to_bytes(4), content, batch.binds[0]))
+
+
+def description_in(batch: Batch, hit: bytes) -> Description | None:
+    """What a hit tells the client of a named statement of which it hasn't been told yet."""
+    if 68 not in batch.shape or hit[:1] != b"T" or batch.bound[0].description is not None:
+        return None
+    return describe(None, hit[: 1 + uint32_at(hit, 1)])
 
 
 def reply(batch: Batch, hit: bytes, status: int) -> bytes:

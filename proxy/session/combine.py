@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.routing.plan import Access, Plan, Refusal
+from proxy.sql.pins import joined
 from proxy.sql.statement import Analysis
 from proxy.wire import errors
 
@@ -32,11 +33,15 @@ def combine(plans: Sequence[Plan]) -> Plan:
                 "send it alone, or followed by Sync",
             ),
         )
-    pinned = next((plan.pins for plan in plans if plan.pins), None)
+    hints = [plan.node_hint for plan in plans]
     return replace(
         strictest,
         kind=first.kind if all(plan.kind == first.kind for plan in plans) else "multi",
         writes=frozenset().union(*(plan.writes for plan in plans)),
+        reads=frozenset().union(*(plan.reads for plan in plans)),
+        touches_tables=any(plan.touches_tables for plan in plans),
+        needs_session=any(plan.needs_session for plan in plans),
+        node_hint="primary" if "primary" in hints else strictest.node_hint,
         cache=None,
         uncached_reason="several statements before one Sync",
         begin=next((plan.begin for plan in plans if plan.begin), None),
@@ -46,7 +51,8 @@ def combine(plans: Sequence[Plan]) -> Plan:
         settings_unknown=any(plan.settings_unknown for plan in plans),
         resets_all=any(plan.resets_all for plan in plans),
         sets_transaction=any(plan.sets_transaction for plan in plans),
-        pins=pinned,
+        pins=joined(plan.pins for plan in plans),
+        ends=frozenset(),
         deallocates_all=any(plan.deallocates_all for plan in plans),
         changes_schema=any(plan.changes_schema for plan in plans),
         shard=next((plan.shard for plan in plans if plan.shard), None),
@@ -56,7 +62,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
 def unexecuted(plan: Plan) -> Plan:
     """What is left of a plan where its statement is only parsed or described: where it goes."""
     deallocates = plan.deallocates or plan.deallocates_all
-    if not (plan.effects or plan.pins or plan.rolls_back or deallocates):
+    if not (plan.effects or plan.pins or plan.ends or plan.rolls_back or deallocates):
         return plan
     return replace(
         plan,
@@ -69,6 +75,7 @@ def unexecuted(plan: Plan) -> Plan:
         resets_all=False,
         sets_transaction=False,
         pins=None,
+        ends=frozenset(),
         deallocates=None,
         deallocates_all=False,
         executes=None,

@@ -35,6 +35,8 @@ class WriteClock:
 
     def of_tables(self, tables: frozenset[str]) -> float:
         """The last write of any of these tables, or of none that could be told."""
+        if EVERYTHING in tables:
+            return self.last
         times = self.by_table
         return max(times.get(table, float("-inf")) for table in (EVERYTHING, *tables))
 

@@ -13,6 +13,7 @@ from proxy.session.batch import Ack
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
+from proxy.session.prepared import Prepared
 from proxy.wire.errors import PgError
 
 
@@ -87,6 +88,9 @@ class Downstream(ChannelProtocol):
 
     def undo_name(self, ack: Ack) -> None:
         """The server refused or skipped this Parse or Close."""
+
+    def tell(self, name: bytes, prepared: Prepared, told: Prepared) -> None:
+        """The client has been told what this statement of its is."""
 
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""

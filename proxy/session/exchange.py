@@ -1,18 +1,31 @@
 """Penstock's own query on a borrowed backend: its answer gathered, nothing of it passed on."""
 
+from proxy.pool.description import Description, describe
 from proxy.wire.errors import PgError, error_fields, from_fields
 
 
 class Exchange:
-    """One simple Query's answer. After `feed` returns True the exchange is over."""
+    """One answer, up to its ReadyForQuery. After `feed` returns True the exchange is over."""
 
-    __slots__ = ("_data", "error", "rest", "rows", "status", "statuses")
+    __slots__ = (
+        "_data",
+        "_parameters",
+        "described",
+        "error",
+        "rest",
+        "rows",
+        "status",
+        "statuses",
+    )
 
     def __init__(self) -> None:
         self._data = b""
         self.rows: list[list[bytes | None]] = []
         self.statuses: list[bytes] = []
         """Bodies of ParameterStatus messages."""
+        self._parameters: bytes | None = None
+        self.described: list[Description] = []
+        """Of statements, in the order in which they were asked for."""
         self.error: PgError | None = None
         self.status = 0
         self.rest = b""
@@ -29,6 +42,12 @@ class Exchange:
             position = end
             if kind == 68:
                 self.rows.append(_row(body))
+            elif kind == 116:
+                self._parameters = body
+            elif kind in b"Tn" and self._parameters is not None:
+                message = data[position - len(body) - 5 : position]
+                self.described.append(describe(self._parameters, message))
+                self._parameters = None
             elif kind == 83:
                 self.statuses.append(body)
             elif kind == 69 and self.error is None:

@@ -48,6 +48,7 @@ class Intake:
         "_pending",
         "_pending_need",
         "_pending_size",
+        "_portals_described",
         "_position",
         "_registry",
         "_shape",
@@ -69,6 +70,8 @@ class Intake:
         self._size = 0
         self.statements: dict[bytes, Prepared] = {}
         self.unnamed: Prepared | None = None
+        self._portals_described = False
+        """The client has ever been told of an unnamed statement's result by way of a portal."""
 
     @property
     def unread(self) -> int:
@@ -103,6 +106,14 @@ class Intake:
             self.statements.setdefault(name, prepared)
         else:
             self.statements.pop(name, None)
+
+    def tell(self, name: bytes, prepared: Prepared, told: Prepared) -> None:
+        """The client has been told what this statement of its is."""
+        if not name:
+            if self.unnamed is prepared:
+                self.unnamed = told
+        elif self.statements.get(name) is prepared:
+            self.statements[name] = told
 
     def forget_all(self) -> None:
         """The client has no statements any more."""
@@ -147,6 +158,8 @@ class Intake:
             if kind in (SYNC, FLUSH):
                 return self._finish(kind, start, end)
             if kind in (_COPY_DATA, _COPY_DONE, _COPY_FAIL):
+                if self._batch is not None and (_EXECUTE in self._shape or 101 in self._shape):
+                    return self._finish(OVERFLOW, start, position)  # it may be what begins COPY
                 self._flush(start, position)  # outside COPY the server ignores them too
                 start = end
             else:
@@ -178,7 +191,10 @@ class Intake:
             else:
                 whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
-            batch.references = [Reference(0, prepared, USES, name, not name)]
+            unsure = not name and self._portals_described and prepared.description is None
+            batch.references = [Reference(0, prepared, USES, name, not name, unsure)]
+        if describes:
+            self._portals_described = True
         batch.bound.append(prepared)
         batch.binds.append(bind)
         batch.runs = True
@@ -257,7 +273,10 @@ class Intake:
         if batch.references is None:
             batch.references = []
         unnamed = not name and action == USES
-        batch.references.append(Reference(len(batch.parts), prepared, action, name, unnamed))
+        unsure = unnamed and self._portals_described and prepared.description is None
+        batch.references.append(
+            Reference(len(batch.parts), prepared, action, name, unnamed, unsure)
+        )
 
     def _gather(self, kind: int, start: int, position: int, end: int) -> int:
         """Take one message of the extended protocol; gives the new start of what goes as it is."""
@@ -360,8 +379,12 @@ class Intake:
             return end
         self._shape.append(100 if of_statement else _DESCRIBE)
         if not of_statement:
+            self._portals_described = True
             return start
         prepared = self.statements.get(name) if name else self.unnamed
+        if batch.describes is None:
+            batch.describes = []
+        batch.describes.append((name, prepared))
         if prepared is None:
             return start
         batch.described = prepared

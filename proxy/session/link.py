@@ -81,6 +81,12 @@ class Link(Borrower):
         """Messages were sent with no Sync behind them yet: the backend stays ours."""
         self.congested = False
         """The server doesn't read as fast as it is written to."""
+        self.blocked = False
+        """What comes next waits until all that was sent has been answered (see `pipeline`)."""
+        self._sent = 0
+        """Answers that the batches sent since the last Sync draw."""
+        self._query_waits = False
+        """The batch at hand is what waits."""
 
     @property
     def queued(self) -> bool:

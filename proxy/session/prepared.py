@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.pool.description import Description
 from proxy.routing.plan import Plan
 
 NAME_PREFIX: Final = b"penstock_"
@@ -13,11 +14,24 @@ _GENERATION: Final = 5000
 
 
 class Prepared:
-    """One text with its parameter types, and the plan for it while that is current."""
+    """One text with its parameter types, and the plan for it while that is current.
 
-    __slots__ = ("content", "literals", "name", "oids", "plan", "plan_version", "text")
+    Clients that were told different descriptions of it have different ones, of the same name.
+    """
 
-    def __init__(self, name: bytes, content: bytes) -> None:
+    __slots__ = (
+        "_told",
+        "content",
+        "description",
+        "literals",
+        "name",
+        "oids",
+        "plan",
+        "plan_version",
+        "text",
+    )
+
+    def __init__(self, name: bytes, content: bytes, description: Description | None = None) -> None:
         text, _, types = content.partition(b"\0")
         self.name = name
         self.content = content
@@ -27,6 +41,30 @@ class Prepared:
         self.plan: Plan | None = None
         self.literals: tuple[bytes | None, ...] = ()
         self.plan_version = -1
+        self.description = description
+        """What its clients take it for: no server may run it for them where it is anything else.
+        None: they were never told, and take rows as they come."""
+        self._told: dict[Description, Prepared] | None = None
+
+    def told(self, description: Description) -> "Prepared":
+        """The same statement for clients that were told `description`, one object for each."""
+        if self._told is None:
+            self._told = {}
+        found = self._told.get(description)
+        if found is None:
+            found = Prepared(self.name, self.content, description)
+            found._told = self._told
+            self._told[description] = found
+        return found
+
+    @property
+    def parse_body(self) -> bytes:
+        """The body of Parse after the name, with the types that the client was told of: the
+        server would keep to them too."""
+        told = self.description
+        if told is None or told.parameters is None:
+            return self.content
+        return self.text + b"\0" + told.parameters
 
 
 class PreparedRegistry:

@@ -8,8 +8,15 @@ Rows of any size pass through in the pieces in which they came.
 from collections import deque
 from typing import Final
 
-from proxy.session.batch import AS_PARSE, FORWARD, Ack
-from proxy.wire.errors import LAST_WORDS, READ_ONLY_SQL_TRANSACTION, ProtocolViolation, error_fields
+from proxy.pool.description import Description, describe
+from proxy.session.batch import AS_PARSE, FORWARD, Ack, Reference
+from proxy.wire.errors import (
+    CHANGED_RESULT,
+    LAST_WORDS,
+    READ_ONLY_SQL_TRANSACTION,
+    ProtocolViolation,
+    error_fields,
+)
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import PARSE_COMPLETE
 from proxy.wire.scan import answered, skip
@@ -26,30 +33,46 @@ _DATA_ROW: Final = 68  # D
 _COPY_DATA: Final = 100  # d
 _NOTICE: Final = 78  # N
 _NOTIFICATION: Final = 65  # A
+_PARAMETER_DESCRIPTION: Final = 116  # t
+_ROW_DESCRIPTION: Final = 84  # T
+_NO_DATA: Final = 110  # n
 
 # What a relay looks at beyond the messages above; the sum picks a table.
 _ACKS: Final = 1
 _CAPTURE: Final = 2
 _RETRY: Final = 4
 _HOLD: Final = 8
+_COUNTS: Final = 16
+_TABLE_BITS: Final = 31
+_LINGERS: Final = 32
+"""Something is held back that must go first."""
+_ON_PRIMARY: Final = 64
+"""A refusal to write is none of a standby's."""
+
+_ANSWERS: Final = b"123TnCIs"
+"""One of them for each message of the extended protocol, if there is no error."""
 
 _MAX_HELD: Final = 1 << 20
+_MAX_LENGTH: Final = 1 << 30
+"""PostgreSQL makes no longer messages (MaxAllocSize in memutils.h)."""
 
 
 def _table(flags: int) -> bytes:
     kinds = set(b"ZESGW")
     if flags & _ACKS:
-        kinds |= set(b"13")
+        kinds |= set(b"13tTn")
     if flags & _CAPTURE:
         kinds |= set(b"NA")
     if flags & _RETRY:
         kinds |= set(b"DCIsdHV")
     if flags & _HOLD:
         kinds |= set(b"C")
+    if flags & _COUNTS:
+        kinds |= set(_ANSWERS)
     return bytes(kind in kinds for kind in range(256))
 
 
-_TABLES: Final = tuple(_table(flags) for flags in range(16))
+_TABLES: Final = tuple(_table(flags) for flags in range(_TABLE_BITS + 1))
 
 
 class Relay:
@@ -63,29 +86,39 @@ class Relay:
     __slots__ = (
         "_capture",
         "_capture_room",
+        "_describing",
         "_flags",
         "_head",
+        "_heals",
         "_holding",
+        "_parameters",
         "_preamble",
         "_remaining",
         "_table",
         "acks",
+        "answered",
         "awaiting",
+        "changed",
         "copy_in",
+        "described",
         "done",
         "errors",
         "failed_acks",
         "held",
+        "noteworthy",
         "rest",
         "retry",
         "status",
         "statuses",
+        "tells",
     )
 
     def __init__(self) -> None:
         self.acks: deque[Ack] = deque()
         self.awaiting = 0
         """ReadyForQuery messages that are still to come."""
+        self.answered = 0
+        """Messages answered since `begin`, counted if its batch had no end."""
         self.done = True
         self.status = ord("I")
         self.copy_in = False
@@ -94,6 +127,14 @@ class Relay:
         self.errors: list[bytes] = []
         self.failed_acks: list[Ack] = []
         """Acks that an error kept from coming."""
+        self.described: list[tuple[Ack, Description]] = []
+        """Answers to Describe of a statement."""
+        self.tells: list[Reference] = []
+        """Statements of which the client is told by way of a portal."""
+        self.noteworthy = False
+        """There are errors, descriptions, or `tells`."""
+        self.changed = False
+        """A statement turned out to be another than the client was told: nothing is passed on."""
         self.held = b""
         """The end of an answer that may be passed on only when the caller says so."""
         self.rest = b""
@@ -103,38 +144,53 @@ class Relay:
         self._remaining = 0
         self._preamble = b""
         self._holding = False
+        self._heals = False
+        self._describing: Ack | None = None
+        self._parameters = b""
         self._capture: list[bytes] | None = None
         self._capture_room = 0
 
     def begin(
-        self, readies: int, acks: list[Ack] | None, may_retry: bool, capture_room: int, hold: bool
+        self,
+        readies: int,
+        acks: list[Ack] | None,
+        may_retry: bool,
+        capture_room: int,
+        hold: bool,
+        heals: bool = False,
     ) -> None:
         """A batch was sent whose answer ends with the last of `readies` ReadyForQuery messages.
 
         `capture_room`: bytes of the answer to keep for the cache, 0 for none. `hold`: keep back
-        the pieces of the answer from the first CommandComplete on.
+        the pieces of the answer from the first CommandComplete on. `heals`: `retry` also where a
+        prepared statement's result has changed.
         """
         self.awaiting = readies
         flags = 0
         self.done = False
-        if acks or may_retry or capture_room or hold or self._flags:
+        if acks or may_retry or capture_room or hold or not readies or self._flags:
             flags = (
                 (_ACKS if acks else 0)
                 | (_CAPTURE if capture_room else 0)
-                | (_RETRY if may_retry else 0)
+                | (_RETRY if may_retry or heals else 0)
+                | (_ON_PRIMARY if heals and not may_retry else 0)
                 | (_HOLD if hold else 0)
+                | (0 if readies else _COUNTS)
             )
             if acks or self.acks:
                 self.acks = deque(acks or ())
+            self.answered = 0
+            self._heals, self.changed, self._describing = heals, False, None
             self._capture = [] if capture_room else None
             self._capture_room = capture_room
             self._holding = False
             self.held = self._preamble = b""
             self._flags = flags
-            self._table = _TABLES[flags]
+            self._table = _TABLES[flags & _TABLE_BITS]
         self.retry = self.copy_in = False
-        if self.errors:
-            self.errors, self.failed_acks = [], []
+        if self.noteworthy:
+            self.errors, self.failed_acks, self.described, self.tells = [], [], [], []
+            self.noteworthy = False
 
     def extend(self, readies: int, acks: list[Ack] | None) -> None:
         """More was sent as part of the same exchange."""
@@ -145,7 +201,7 @@ class Relay:
         elif acks:
             self.acks.extend(acks)
             self._flags |= _ACKS
-            self._table = _TABLES[self._flags]
+            self._table = _TABLES[self._flags & _TABLE_BITS]
 
     @property
     def untouched(self) -> bool:
@@ -190,7 +246,9 @@ class Relay:
             length = uint32_at(data, position + 1)
             end = position + 1 + length
             kind = data[position]
-            if length < 4 or not table[kind]:
+            if length < 4:
+                raise _impossible(kind, length)
+            if not table[kind]:
                 pass
             elif end <= size or kind in (_DATA_ROW, _COPY_DATA):
                 passed = self._notice(kind, data, position, end)
@@ -207,14 +265,13 @@ class Relay:
                 if end <= size:
                     position = end
                     continue
-            else:
+            elif length <= _MAX_LENGTH:
                 break  # a message that matters is looked at when it is whole
-            if length < 4:
-                break
+            if length > _MAX_LENGTH:
+                raise _impossible(kind, length)
             self._remaining = end - size
             position = size
         if position < size:
-            self._check(data, position, size)
             self._head = data[position:]
             data = data[:position]
         if start:
@@ -223,11 +280,6 @@ class Relay:
             out.append(data)
             data = b"".join(out)
         return self._pass(data)
-
-    @staticmethod
-    def _check(data: bytes, position: int, size: int) -> None:
-        if size - position >= 5 and uint32_at(data, position + 1) < 4:
-            raise ProtocolViolation("a message from the server has an impossible length")
 
     def _pass(self, data: bytes) -> bytes:
         """What of `data` may go to the client now."""
@@ -255,13 +307,21 @@ class Relay:
 
     def _notice(self, kind: int, data: bytes, position: int, end: int) -> bytes | None:
         """Act on a message that matters; bytes to pass on in its place, or None to leave it."""
+        if self._flags & _COUNTS and kind in _ANSWERS:
+            self.answered += 1
         if kind == _READY:
+            if end - position != 6:
+                raise _impossible(kind, end - position - 1)
             self.status = data[position + 5]
             self.awaiting -= 1
             self.done = self.awaiting <= 0
             self._holding = bool(self._flags & _HOLD)
         elif kind in (_PARSE_COMPLETE, _CLOSE_COMPLETE):
             return self._ack()
+        elif kind == _PARAMETER_DESCRIPTION:
+            return self._begin_description(data[position + 5 : end])
+        elif kind in (_ROW_DESCRIPTION, _NO_DATA):
+            return self._end_description(data[position:end])
         elif kind == _ERROR:
             self._error(data[position + 5 : end])
         elif kind == _STATUS:
@@ -281,11 +341,28 @@ class Relay:
     def _no_retry(self) -> None:
         if self._flags & _RETRY:
             self._flags &= ~_RETRY
-            self._table = _TABLES[self._flags & 15]
-            self._flags |= 16  # keeps `_pass` at work until what it holds back has gone
+            self._table = _TABLES[self._flags & _TABLE_BITS]
+            self._flags |= _LINGERS  # keeps `_pass` at work until what it holds back has gone
+
+    def _begin_description(self, parameters: bytes) -> bytes | None:
+        if not self.acks or not self.acks[0].describes:
+            raise ProtocolViolation("the server described a statement that nobody asked about")
+        self._describing, self._parameters = self.acks.popleft(), parameters
+        return None if self._describing.action == FORWARD else b""
+
+    def _end_description(self, message: bytes) -> bytes | None:
+        ack, self._describing = self._describing, None
+        if ack is None:
+            return None  # of a portal
+        found = describe(self._parameters, message)
+        self.described.append((ack, found))
+        self.noteworthy = True
+        if ack.expected is not None and not found.agrees(ack.expected):
+            self.changed = self.retry = True
+        return None if ack.action == FORWARD else b""
 
     def _ack(self) -> bytes | None:
-        if not self.acks:
+        if not self.acks or self.acks[0].describes:
             raise ProtocolViolation("the server completed a Parse or Close that nobody sent")
         ack = self.acks.popleft()
         if ack.action == FORWARD:
@@ -294,12 +371,20 @@ class Relay:
 
     def _error(self, body: bytes) -> None:
         self.errors.append(body)
+        self.noteworthy = True
         self._capture = None
         self.failed_acks.extend(self.acks)
         self.acks.clear()
         if self._flags & _RETRY:
-            sqlstate = error_fields(body).get("C")
-            if sqlstate == READ_ONLY_SQL_TRANSACTION:
+            fields = error_fields(body)
+            sqlstate, standby = fields.get("C"), not self._flags & _ON_PRIMARY
+            if (standby and sqlstate == READ_ONLY_SQL_TRANSACTION) or (
+                self._heals and fields.get("R") == CHANGED_RESULT
+            ):
                 self.retry = True
-            elif sqlstate not in LAST_WORDS:  # after which the connection ends, to be made good
+            elif not standby or sqlstate not in LAST_WORDS:  # the connection's end is made good
                 self._no_retry()
+
+
+def _impossible(kind: int, length: int) -> ProtocolViolation:
+    return ProtocolViolation(f"the server sent a message {chr(kind)!r} with a length of {length}")

@@ -31,6 +31,7 @@ from proxy.session.combine import NOTHING, combine, unexecuted
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
+from proxy.session.prepared import Prepared
 from proxy.session.transaction import ABORTED, FAILED, IDLE, IN_TRANSACTION, Transaction
 from proxy.session.upstream import Upstream
 from proxy.wire import errors, messages
@@ -94,7 +95,8 @@ class Session(Downstream):
         self._running = True
         try:
             while not self.congested and (
-                self.state == states.IDLE or (upstream.unsynced and self.state == states.ACTIVE)
+                self.state == states.IDLE
+                or (upstream.unsynced and self.state == states.ACTIVE and not upstream.blocked)
             ):
                 batch = self._intake.next()
                 if batch is None:
@@ -282,9 +284,18 @@ class Session(Downstream):
         if hit is None or self.client.transaction.failed:
             self._go_upstream(fill)
             return
+        if batch.references is not None:
+            self._tell_cached(batch, hit)
         self.count_cached()
         self.write(caching.reply(batch, hit, self.client.transaction.status))
         self.idle()
+
+    def _tell_cached(self, batch: Batch, hit: bytes) -> None:
+        """A hit's description counts as any other."""
+        found = caching.description_in(batch, hit)
+        reference = batch.references[0] if batch.references else None
+        if found is not None and reference is not None:
+            self.tell(reference.client_name, reference.prepared, reference.prepared.told(found))
 
     # What upstream calls
 
@@ -305,6 +316,10 @@ class Session(Downstream):
         """The server refused or skipped this Parse or Close."""
         if ack.client_name is not None and ack.prepared is not None:
             self._intake.undo(ack.client_name, ack.prepared, ack.closes)
+
+    def tell(self, name: bytes, prepared: Prepared, told: Prepared) -> None:
+        """The client has been told what this statement of its is."""
+        self._intake.tell(name, prepared, told)
 
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""

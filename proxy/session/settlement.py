@@ -8,14 +8,17 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
+from proxy.pool.description import STALE
 from proxy.pool.settings_state import SettingsState
 from proxy.routing.plan import Access, Plan
 from proxy.session import settings_sync
-from proxy.session.batch import AS_PARSE
+from proxy.session.batch import AS_PARSE, QUERY, Batch
 from proxy.session.exchange import Exchange
 from proxy.session.link import Link
+from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE, Transaction
+from proxy.sql.pins import HELD_CURSORS, is_over
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -24,14 +27,15 @@ _SETTINGS_UNKNOWN = PgError(
     "the connection to the server was lost before the session's settings could be read back",
     "connect again: settings that were changed last may not be in force",
 )
-_CHANGED_RESULT: Final = "RevalidateCachedQuery"
-"""Where PostgreSQL's "cached plan must not change result type" comes from, in any language."""
+_EXECUTE: Final = 69
 
 _DEALLOCATED: Final = frozenset({"PREPARE"})
 _DISCARDED: Final = _DEALLOCATED | {
-    "DECLARE … WITH HOLD",
+    HELD_CURSORS,
     "LISTEN",
+    "holds an advisory lock",
     "session advisory lock",
+    "settings that a function may have changed",
     "temporary object",
     "temporary schema",
     "temporary table",
@@ -49,15 +53,33 @@ class Settlement(Link):
         for body in relay.errors:
             fields = errors.error_fields(body)
             counters.errors[fields.get("C", "XX")[:2]] += 1
-            if fields.get("R") == _CHANGED_RESULT:
-                self._context.prepared.retire()
+            if fields.get("R") == errors.CHANGED_RESULT and self._batch is not None:
+                self._forget_prepared(self._batch)
         for ack in reversed(relay.failed_acks):
-            if ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
-                backend.prepared.pop(ack.prepared.name, None)
             if ack.evicts is not None:
                 backend.prepared[ack.evicts] = None
+            if ack.describes:
+                self._forget(ack.prepared)
+                continue
+            if ack.prepared is not None and ack.replaces:
+                self._forget(ack.prepared)
+            elif ack.prepared is not None and ack.action != AS_PARSE and not ack.closes:
+                backend.prepared.pop(ack.prepared.name, None)
             self._session.undo_name(ack)
         backend.unnamed = None
+
+    def _forget_prepared(self, batch: Batch) -> None:
+        """What the batch names is outdated on this backend: it must be parsed anew."""
+        assert self.backend is not None
+        self.backend.unnamed = None
+        for reference in batch.references or ():
+            self._forget(reference.prepared)
+
+    def _forget(self, prepared: Prepared | None) -> None:
+        backend = self.backend
+        assert backend is not None
+        if prepared is not None and prepared.name in backend.prepared:
+            backend.prepared[prepared.name] = STALE
 
     def _without_ready(self, passed: bytes) -> bytes:
         self._early_sync = False
@@ -86,6 +108,8 @@ class Settlement(Link):
                 backend.unnamed = None
                 self._session.forget_statements()
                 self._unpin(_DISCARDED if plan.kind == "discard" else _DEALLOCATED)
+            if plan.ends and self._ran_alone():
+                self._unpin(plan.ends)
         facts.in_transaction = relay.status != IDLE
         if relay.status == IDLE and self._wrote():
             tables = frozenset(self._client.transaction.writes)
@@ -93,9 +117,17 @@ class Settlement(Link):
 
     def _unpin(self, gone: frozenset[str]) -> None:
         """State of these kinds is no more; without any the backend need not be kept."""
-        self._pins -= gone
-        if not self._pins and not self._keeps_backend:
-            self._client.facts.pinned = None
+        self._pins = {reason for reason in self._pins if not is_over(reason, gone)}
+        if not self._keeps_backend:
+            self._client.facts.pinned = min(self._pins, default=None)
+
+    def _ran_alone(self) -> bool:
+        """Whether one statement, outside a transaction, has run to its end."""
+        relay, batch = self._relay, self._batch
+        if relay.errors or relay.status != IDLE or self._client.facts.in_transaction:
+            return False
+        executed = batch is not None and (batch.end == QUERY or _EXECUTE in batch.shape)
+        return executed and len(self._plans) == 1
 
     def _took_hold(self, plan: Plan) -> bool:
         return not self._relay.errors or len(plan.analysis.statements) > 1

@@ -5,8 +5,6 @@ answer relayed; then it is settled (see `settlement`). What goes wrong on the wa
 too: another try elsewhere, a lost server, a client that has gone, a cancel.
 """
 
-from typing import Final
-
 from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
@@ -15,21 +13,19 @@ from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
 from proxy.session import caching, settings_sync, states
-from proxy.session.batch import FLUSH, OVERFLOW, QUERY, Batch, is_ready, render
+from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary
 from proxy.session.exchange import Exchange
+from proxy.session.pipeline import answers_to, may_copy_in
 from proxy.session.relay import Relay
-from proxy.session.settlement import Settlement
+from proxy.session.revalidation import Revalidation
 from proxy.session.sharding import shard_of
 from proxy.session.transaction import ABORTED, FAILED, IDLE
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
-PREPARED_CAPACITY: Final = 500
-"""Prepared statements kept on one backend."""
 
-
-class Upstream(Settlement):
+class Upstream(Revalidation):
     """See the module's docstring."""
 
     # From batch to backend
@@ -166,11 +162,17 @@ class Upstream(Settlement):
         assert backend is not None
         assert batch is not None
         assert backend.transport is not None
+        if self.unsynced and batch.end in (QUERY, FUNCTION_CALL) and not self._may_follow():
+            return
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
-            payload, acks = batch.payload, None
+            payload, acks, plain = batch.payload, None, True
         else:  # the parts of a batch share one list of acks, so that each must have its own
-            payload, acks = render(batch, backend.prepared, backend.unnamed, PREPARED_CAPACITY)
+            rendered = self._rendered(batch)
+            if rendered is None:
+                return
+            payload, acks = rendered
+            plain = False
         if batch.end == QUERY:
             backend.unnamed = None
         elif batch.last_unnamed is not None:
@@ -186,8 +188,12 @@ class Upstream(Settlement):
             writes = bool(plan.writes or transaction.writes) and not self._early_sync
             holds = self._context.cache is not None and writes
             room = 0 if self._fill is None else self._fill.room
-            self._relay.begin(readies, acks, self._may_retry(), room, holds)
+            heals = not plain and self._heals(acks)
+            self._relay.begin(readies, acks, self._may_retry(), room, holds, heals)
             self._plans.clear()
+            self._sent = 0
+        if not plain:
+            self._await_told(batch)
         self.unsynced = readies == 0
         if plan.effects:
             transaction.note(plan)
@@ -200,6 +206,35 @@ class Upstream(Settlement):
         self._session.state = states.ACTIVE
         backend.transport.write(payload)
         if self.unsynced:
+            self._sent += answers_to(batch, acks)
+            self.blocked = may_copy_in(batch)
+            if self.blocked and batch.end == OVERFLOW:
+                backend.transport.write(messages.FLUSH)
+            self._session.run()
+
+    def _may_follow(self) -> bool:
+        """Whether a Query, which is also a Sync, may be sent behind what is under way: the server
+        skips it after an error, and only its answer tells."""
+        relay, backend = self._relay, self.backend
+        self._session.state = states.ACTIVE
+        if relay.errors:
+            self._session.run()
+            return False
+        if relay.answered >= self._sent:
+            return True
+        assert backend is not None
+        assert backend.transport is not None
+        self.blocked = self._query_waits = True
+        backend.transport.write(messages.FLUSH)
+        return False
+
+    def _unblock(self) -> None:
+        """All has been answered, or skipped."""
+        self.blocked = False
+        if self._query_waits:
+            self._query_waits = False
+            self._send()
+        else:
             self._session.run()
 
     # The answer
@@ -228,11 +263,16 @@ class Upstream(Settlement):
             return
         if passed:
             self._session.write(passed)
+        elif relay.changed and (self.unsynced or len(self._plans) > 1):
+            self._refuse_changed(relay)
+            return
         if relay.held and (self.unsynced or relay.copy_in):
             self._release(relay)
         if relay.copy_in:
-            relay.copy_in = False
+            relay.copy_in = self.blocked = False
             self._begin_copy()
+        elif self.blocked and (relay.errors or relay.answered >= self._sent):
+            self._unblock()
 
     def _finished(self, passed: bytes) -> None:
         """ReadyForQuery has come: settle, then let the client have the end of its answer."""
@@ -241,12 +281,14 @@ class Upstream(Settlement):
             self._copying, self._draining = False, True
             self._drain(passed + relay.held)
             return
-        self.unsynced = self._copying = False
+        self.unsynced = self._copying = self.blocked = False
         if relay.retry:
-            self._try_elsewhere("a standby refused a write")
+            self._again(relay)
             return
-        if relay.errors or relay.failed_acks:
-            self._note_errors()
+        if relay.noteworthy:
+            if relay.errors:
+                self._note_errors()
+            self._note_descriptions()
         transaction.status = relay.status
         if self._early_sync:
             passed = self._without_ready(passed)
@@ -273,6 +315,15 @@ class Upstream(Settlement):
         cache.move(self._context.name, moved, lambda: self._deliver(passed))
 
     # When things go wrong
+
+    def _again(self, relay: Relay) -> None:
+        """The answer was held back: the client has seen nothing of it."""
+        if relay.changed:
+            self._refuse_changed(relay)
+        elif errors.error_fields(relay.errors[-1]).get("R") == errors.CHANGED_RESULT:
+            self._prepare_again()
+        else:
+            self._try_elsewhere("a standby refused a write")
 
     def _try_elsewhere(self, reason: str) -> None:
         """Run the batch again on the primary: the client has seen nothing of it."""

@@ -45,6 +45,10 @@ class Catalogue:
     foreign: frozenset[str] = frozenset()
     relations: frozenset[str] = frozenset()
     system_relations: frozenset[str] = frozenset()
+    setters: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Functions that may change settings for longer than they run, and which (`sql.setters`)."""
+    trigger_setters: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The same for tables whose triggers do."""
     default_isolation: str = "read committed"
     """"mixed" where a role or database setting differs from the server's."""
     loaded: bool = False

@@ -68,11 +68,12 @@ def with_session_facts(statement: Statement, tokens: Sequence[Token]) -> Stateme
             settings_unknown=statement.settings_unknown or changes.settings_unknown,
             sets_transaction=statement.sets_transaction or changes.sets_transaction,
         )
-    if pinned is statement.pins and functions == statement.functions:
+    ends = pins.ended(tokens) if statement.kind is Kind.SELECT else statement.ends
+    if pinned is statement.pins and functions == statement.functions and not ends:
         return statement
     if pinned is not None:
         statement = _uncached(statement, pinned)
-    return replace(statement, functions=functions, pins=pinned)
+    return replace(statement, functions=functions, pins=pinned, ends=ends)
 
 
 def _uncached(statement: Statement, why: str) -> Statement:
@@ -140,6 +141,15 @@ def _plain(kind: Kind) -> Rule:
     return rule
 
 
+def _ending(kind: Kind) -> Rule:
+    """A rule for statements that may end what has pinned their connection."""
+
+    def rule(tokens: Sequence[Token]) -> Statement:
+        return Statement(kind, ends=pins.ended(tokens))
+
+    return rule
+
+
 def _truncate(tokens: Sequence[Token]) -> Statement:
     cascades = any(token.word == "cascade" for token in tokens)
     scans = tuple(Scan(table, written=True) for table in _tables(tokens))
@@ -179,9 +189,9 @@ _RULES: dict[str, Rule] = {
     "deallocate": prepared.deallocate,
     "fetch": _plain(Kind.FETCH),
     "move": _plain(Kind.FETCH),
-    "close": _plain(Kind.CLOSE),
+    "close": _ending(Kind.CLOSE),
     "listen": _plain(Kind.LISTEN),
-    "unlisten": _plain(Kind.LISTEN),
+    "unlisten": _ending(Kind.LISTEN),
     "notify": _plain(Kind.NOTIFY),
     "lock": _lock,
     "truncate": _truncate,

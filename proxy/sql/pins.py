@@ -1,7 +1,7 @@
 """What leaves state on its connection that can't be set up again on another one."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from proxy.sql.lexer import Token
@@ -16,6 +16,13 @@ _PINNING_FUNCTIONS = {
     "setseed": "seed of random()",
     "pg_replication_origin_session_setup": "replication origin of the session",
 }
+HELD_CURSORS = "DECLARE … WITH HOLD"
+"""Of any name."""
+_AND = " and "
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+_UNLOCK = "pg_advisory_unlock_all"
+_LOCKS = frozenset({"session advisory lock", "holds an advisory lock"})
+
 _BEFORE_TEMPORARY = frozenset({"or", "replace", "local", "global"})
 _TEMPORARY = frozenset({"temp", "temporary"})
 
@@ -23,7 +30,43 @@ _TEMPORARY = frozenset({"temp", "temporary"})
 def reason(tokens: Sequence[Token], functions: frozenset[str]) -> str | None:
     """Why the statement of these tokens pins its connection; None if it doesn't."""
     words = tuple(token.word for token in tokens)
-    return next((why for rule in _RULES if (why := rule(words, tokens, functions))), None)
+    return joined(rule(words, tokens, functions) for rule in _RULES)
+
+
+def joined(reasons: Iterable[str | None]) -> str | None:
+    """All the reasons as one, each once; None if there is none."""
+    each = (part for reason in reasons if reason for part in reason.split(_AND))
+    return _AND.join(dict.fromkeys(each)) or None
+
+
+def is_over(reason: str, ended: frozenset[str]) -> bool:
+    """Whether nothing is left of what `reason` names once all of `ended` are gone."""
+    return all(
+        part in ended or (part.startswith("DECLARE ") and HELD_CURSORS in ended)
+        for part in reason.split(_AND)
+    )
+
+
+def ended(tokens: Sequence[Token]) -> frozenset[str]:
+    """The reasons of which nothing is left after the statement of these tokens, if it stands alone
+    outside a transaction and succeeds."""
+    words = tuple(token.word for token in tokens)
+    if words == ("unlisten", "*"):
+        return frozenset({"LISTEN"})
+    if words == ("close", "all"):
+        return frozenset({HELD_CURSORS})
+    if len(tokens) == 2 and words[0] == "close" and tokens[1].is_name:
+        return frozenset({_held(tokens[1])} - {HELD_CURSORS})
+    call = words[3:] if words[1:3] == ("pg_catalog", ".") else words[1:]
+    if words[0] == "select" and call == (_UNLOCK, "(", ")"):
+        return _LOCKS
+    return frozenset()
+
+
+def _held(name: Token) -> str:
+    if _PLAIN_NAME.fullmatch(name.name):
+        return HELD_CURSORS.replace("…", f"{name.name} …")
+    return HELD_CURSORS
 
 
 Rule = Callable[[tuple[str, ...], Sequence[Token], frozenset[str]], str | None]
@@ -41,11 +84,12 @@ def _prepare(words: tuple[str, ...], _: Sequence[Token], __: frozenset[str]) -> 
     return "PREPARE" if words[0] == "prepare" and words[1:2] != ("transaction",) else None
 
 
-def _holdable_cursor(words: tuple[str, ...], _: Sequence[Token], __: frozenset[str]) -> str | None:
-    if words[0] != "declare":
+def _holdable_cursor(
+    words: tuple[str, ...], tokens: Sequence[Token], _: frozenset[str]
+) -> str | None:
+    if words[0] != "declare" or len(tokens) < 2:
         return None
-    pairs = pairwise(words)
-    return "DECLARE … WITH HOLD" if ("with", "hold") in pairs else None
+    return _held(tokens[1]) if ("with", "hold") in pairwise(words) else None
 
 
 def _temporary(words: tuple[str, ...], _: Sequence[Token], __: frozenset[str]) -> str | None:

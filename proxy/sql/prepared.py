@@ -21,7 +21,7 @@ def prepare(tokens: Sequence[Token], text: str, classify: Classify) -> Statement
         inner,
         kind=Kind.PREPARE,
         name=tokens[1].name,
-        pins="PREPARE",
+        pins=None,
         cacheable_shape=False,
         uncacheable_because="PREPARE returns no rows",
     )

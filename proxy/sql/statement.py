@@ -121,6 +121,8 @@ class Statement:
     resets_all: bool = False  # RESET ALL, DISCARD ALL
     pins: str | None = None
     """Why this leaves state on its connection that can't be replayed: LISTEN, temporary table, …"""
+    ends: frozenset[str] = frozenset()
+    """Reasons in `pins` of statements before it of which nothing is left after this one."""
     sets_transaction: bool = False
     """SET TRANSACTION and the like: the transaction's modes may differ from what BEGIN said."""
     chains: bool = False

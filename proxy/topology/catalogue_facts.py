@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from proxy.sql.analyse import analyse
 from proxy.sql.catalogue import Catalogue, View, Volatility
+from proxy.sql.setters import setters, settings_of
 from proxy.sql.statement import Kind
 
 Edge = tuple[int, int]
@@ -35,6 +36,11 @@ class Rows(NamedTuple):
     """(referenced table, referencing table)"""
     triggers: Sequence[int]
     isolation: Row
+    setters: Sequence[Row] = ()
+    """Functions whose bodies may change settings."""
+    definitions: Sequence[Row] = ()
+    """All functions, if there are any of the former."""
+    trigger_functions: Sequence[Row] = ()
 
 
 def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
@@ -43,6 +49,7 @@ def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
     names: dict[int, str] = {row["oid"]: row["name"] for row in user}
     children = _reachable((parent, child) for child, parent in rows.inherits)
     parents = _reachable(rows.inherits)
+    changing = _setters(rows)
     return Catalogue(
         functions={row["name"]: Volatility(row["volatility"]) for row in rows.functions},
         builtin_functions=frozenset(row["name"] for row in rows.functions if row["builtin"]),
@@ -56,6 +63,8 @@ def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
         foreign=frozenset(row["name"] for row in user if row["kind"] == "f"),
         relations=frozenset(names.values()),
         system_relations=frozenset(row["name"] for row in rows.relations if row["system"]),
+        setters=changing,
+        trigger_setters=_trigger_setters(rows, changing, names),
         default_isolation=_isolation(rows.isolation),
         loaded=True,
     )
@@ -95,6 +104,24 @@ def _views(
             cacheable=other.cacheable and text.cacheable,
         )
     return merged
+
+
+def _setters(rows: Rows) -> dict[str, frozenset[str]]:
+    seeds: dict[str, frozenset[str]] = {}
+    for row in rows.setters:
+        seeds[row["name"]] = seeds.get(row["name"], _NO_NAMES) | settings_of(row["body"])
+    return setters(seeds, ((row["name"], row["body"]) for row in rows.definitions))
+
+
+def _trigger_setters(
+    rows: Rows, changing: Mapping[str, frozenset[str]], names: Mapping[int, str]
+) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for row in rows.trigger_functions:
+        table, changed = names.get(row["relation"]), changing.get(row["name"])
+        if table is not None and changed:
+            found[table] = found.get(table, _NO_NAMES) | changed
+    return found
 
 
 def _reachable(edges: Iterable[Edge]) -> dict[int, set[int]]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, MutableMapping
 
 from proxy.sql.catalogue import Catalogue, View
+from proxy.sql.setters import SEEDS
 from proxy.topology.catalogue_facts import Rows, analyse_view, assemble
 from proxy.topology.connect import Connection
 
@@ -77,6 +78,27 @@ UNION
 SELECT ev_class FROM pg_rewrite WHERE rulename <> '_RETURN' AND ev_enabled <> 'D'
 """
 
+_OF_USERS = """
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_temp'
+      AND p.prokind <> 'a' AND l.lanname NOT IN ('c', 'internal')
+"""
+
+_SETTERS = f"""
+SELECT p.proname::text AS name, p.prosrc AS body {_OF_USERS} AND p.prosrc ~* '{SEEDS}'
+UNION ALL
+SELECT p.proname::text, pg_get_functiondef(p.oid) {_OF_USERS} AND p.prosrc = ''
+"""
+
+# Asked only where there is a function that changes settings.
+_DEFINITIONS = f"SELECT p.proname::text AS name, pg_get_functiondef(p.oid) AS body {_OF_USERS}"
+
+_TRIGGER_FUNCTIONS = """
+SELECT t.tgrelid AS relation, p.proname::text AS name
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+"""
+
 _ISOLATION = """
 SELECT s.setting AS seen, s.source,
        ARRAY(SELECT lower(split_part(entry, '=', 2))
@@ -135,6 +157,7 @@ async def load_catalogue(
 
 
 async def _read(connection: Connection) -> Rows:
+    setters = await connection.fetch(_SETTERS)
     return Rows(
         functions=await connection.fetch(_FUNCTIONS),
         relations=await connection.fetch(_RELATIONS),
@@ -143,6 +166,9 @@ async def _read(connection: Connection) -> Rows:
         cascades=[(row[0], row[1]) for row in await connection.fetch(_CASCADES)],
         triggers=[row[0] for row in await connection.fetch(_TRIGGERS)],
         isolation=(await connection.fetch(_ISOLATION))[0],
+        setters=setters,
+        definitions=await connection.fetch(_DEFINITIONS) if setters else (),
+        trigger_functions=await connection.fetch(_TRIGGER_FUNCTIONS) if setters else (),
     )
 
 

@@ -49,7 +49,7 @@ class CatalogueWatch:
         self._changes_running = 0
         self._changes_ended = 0
         self._changes_loaded = -1
-        """How many changes had ended when the load that gave `current` began."""
+        """How many changes had ended when `current` was last found to be true, or loaded."""
         self._fingerprint = ""
         self._analysed: dict[str, View] = {}
         self._connection: Connection | None = None
@@ -60,8 +60,8 @@ class CatalogueWatch:
 
     @property
     def usable_for_cache(self) -> bool:
-        """Whether `current` has every schema change known of: none is running, and it was loaded
-        after the last one had ended."""
+        """Whether `current` has every schema change known of: none is running, and it was compared
+        with the server's after the last one had ended."""
         return self._changes_running == 0 and self._changes_loaded == self._changes_ended
 
     def schema_change_begins(self) -> None:
@@ -132,7 +132,7 @@ class CatalogueWatch:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _look(self, *, wanted: bool) -> None:
-        """Load if `wanted`, after a schema change, or where the server's fingerprint moved."""
+        """Load if `wanted`, or where the server's fingerprint moved."""
         if self._connection is None:
             self._connection = await connect(
                 self._address,
@@ -146,11 +146,11 @@ class CatalogueWatch:
             ended = self._changes_ended
             # Read before the load, so that what changes between the two is found the next time.
             fingerprint = await read_fingerprint(connection)
-            if wanted or ended != self._changes_loaded or fingerprint != self._fingerprint:
+            if wanted or fingerprint != self._fingerprint:
                 catalogue = await load_catalogue(connection, self._analysed)
                 self._take(catalogue)
-                self._changes_loaded = ended
                 self._fingerprint = fingerprint
+            self._changes_loaded = ended  # most that may change the schema do not: DO, CALL, …
 
     def _take(self, catalogue: Catalogue) -> None:
         if catalogue == self._told:

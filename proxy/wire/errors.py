@@ -31,6 +31,10 @@ ADMIN_SHUTDOWN = "57P01"
 CANNOT_CONNECT_NOW = "57P03"
 INTERNAL_ERROR = "XX000"
 
+CHANGED_RESULT = "RevalidateCachedQuery"
+"""The routine that PostgreSQL's "cached plan must not change result type" comes from, in any
+language: drivers know it by that, and prepare again."""
+
 LAST_WORDS = frozenset({ADMIN_SHUTDOWN, "57P02", "57P05"})
 """With what a server ends a connection: shut down, crashed, idle for too long."""
 
@@ -44,8 +48,16 @@ class ProtocolViolation(Exception):
 class PgError(Exception):
     """An error that a client is to see: SQLSTATE, message, and what to do about it."""
 
-    def __init__(self, sqlstate: str, message: str, hint: str = "", detail: str = "") -> None:
+    def __init__(
+        self,
+        sqlstate: str,
+        message: str,
+        hint: str = "",
+        detail: str = "",
+        routine: str = "penstock",
+    ) -> None:
         super().__init__(message)
+        self.routine = routine
         self.sqlstate = sqlstate
         self.message = message
         self.hint = hint
@@ -53,19 +65,26 @@ class PgError(Exception):
 
     def encode(self, severity: str = "ERROR") -> bytes:
         """The ErrorResponse message, whole."""
-        return error_response(self.sqlstate, self.message, self.hint, self.detail, severity)
+        return error_response(
+            self.sqlstate, self.message, self.hint, self.detail, severity, self.routine
+        )
 
 
 def error_response(
-    sqlstate: str, message: str, hint: str = "", detail: str = "", severity: str = "ERROR"
+    sqlstate: str,
+    message: str,
+    hint: str = "",
+    detail: str = "",
+    severity: str = "ERROR",
+    routine: str = "penstock",
 ) -> bytes:
-    """An ErrorResponse message. Fields: S and V severity, C SQLSTATE, M message, D, H."""
+    """An ErrorResponse message. Fields: S and V severity, C SQLSTATE, M message, D, H, R."""
     fields = [f"S{severity}", f"V{severity}", f"C{sqlstate}", f"M{message}"]
     if detail:
         fields.append(f"D{detail}")
     if hint:
         fields.append(f"H{hint}")
-    fields.append("Rpenstock")
+    fields.append(f"R{routine}")
     body = b"".join(field.replace("\0", "").encode() + b"\0" for field in fields) + b"\0"
     return b"E" + _LENGTH.pack(len(body) + 4) + body
 

@@ -67,6 +67,15 @@ def describe_portal(portal: str = "") -> bytes:
     return message("D", f"P{portal}\0".encode())
 
 
+def row_description(*columns: tuple[str, int, int], table: int = 0) -> bytes:
+    """A server's RowDescription: columns of (name, type OID, type modifier)."""
+    body = struct.pack(">H", len(columns)) + b"".join(
+        name.encode() + b"\0" + struct.pack(">IhIhih", table, 1, oid, 4, modifier, 0)
+        for name, oid, modifier in columns
+    )
+    return message("T", body)
+
+
 def execute(portal: str = "", rows: int = 0) -> bytes:
     return message("E", portal.encode() + b"\0" + struct.pack(">I", rows))
 

@@ -94,6 +94,30 @@ async def test_in_by_extended_protocol_with_a_flush(one: RawClient) -> None:
     assert await total(one) == "6"
 
 
+@pytest.mark.parametrize("flush", [FLUSH, b""])
+@pytest.mark.parametrize("before", [b"", run("SELECT 1"), run("SELECT 1") + FLUSH])
+async def test_in_all_at_once_by_extended_protocol(
+    one: RawClient, flush: bytes, before: bytes
+) -> None:
+    """The data comes before the server has said that it is ready for it."""
+    one.send(before, run(COPY), flush, copy_data(b"6\n"), copy_data(b"7\n"), COPY_DONE)
+    await one.until("G")
+    assert (await one.ask(SYNC)).tags == ["COPY 2"]
+    assert await total(one) == "13"
+
+
+@pytest.mark.parametrize("ending", [FLUSH + SYNC, FLUSH, b""])
+async def test_data_behind_what_is_no_copy(one: RawClient, ending: bytes) -> None:
+    """A server ignores it; so does it after an error."""
+    for sql, answer in ((COPY.replace(" t ", " missing "), "E"), ("SELECT 5", "C")):
+        one.send(run(sql), ending, copy_data(b"6\n"), COPY_DONE, SYNC)
+        if ending:
+            await one.until(answer)
+        for _ in range(ending.count(SYNC) + 1):
+            await one.until("Z")
+        assert (await one.query("SELECT 'on'")).value == "on"
+
+
 async def test_flush_and_sync_within_copy_mean_nothing(one: RawClient) -> None:
     one.send(query(COPY))
     await one.until("G")

@@ -117,6 +117,29 @@ async def test_an_error_before_a_flush(module_proxy: Proxy) -> None:
         assert (await one.query("SELECT 3")).value == "3"
 
 
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_query_after_an_error_and_before_sync_is_skipped(
+    module_proxy: Proxy, wait: bool
+) -> None:
+    async with client(module_proxy) as one:
+        one.send(run("SELECT 1/0"), FLUSH)
+        if wait:
+            await one.until("E")
+        one.send(query("SELECT 2"), run("SELECT 3"), query("SELECT 4"), SYNC, query("SELECT 5"))
+        assert (await one.until("Z")).kinds == ("Z" if wait else "1EZ")
+        assert (await one.until("Z")).value == "5"
+
+
+async def test_a_query_without_a_sync_before_it(module_proxy: Proxy) -> None:
+    async with client(module_proxy) as one:
+        for flush in (FLUSH, b""):
+            one.send(parse("SELECT 1", "kept"), run("SELECT 1"), flush, query("SELECT 2"))
+            assert (await one.until("Z")).kinds == "112DCTDCZ"
+            one.send(bind(name="kept"), execute(), query("SELECT 1/0"), close("kept"), SYNC)
+            assert (await one.until("Z")).kinds == "2DCEZ"
+            assert (await one.until("Z")).kinds == "3Z"
+
+
 async def test_an_error_in_a_describe_before_a_flush(module_proxy: Proxy) -> None:
     async with client(module_proxy) as one:
         one.send(parse("SELECT * FROM nothing_like_it", "lost"), describe("lost"), FLUSH)

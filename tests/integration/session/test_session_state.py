@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
+import psycopg
 import pytest
 
 from tests.databases import Database
@@ -324,20 +326,97 @@ async def test_custom_settings_do_not_leak(crowded: Proxy, changed: str) -> None
             assert (await one.query("SELECT current_setting('my.secret')")).value == "x"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what a function sets is not known: the server doesn't list custom settings",
+@pytest.fixture(scope="module")
+def single(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """One connection to each server, and no patience."""
+    extra = '[pool]\nsize = 1\nwait_timeout = "1s"\n'
+    directory = tmp_path_factory.mktemp("single")
+    with running_proxy(module_database, directory, extra=extra) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    ("takes", "part", "rest"),
+    [
+        ("LISTEN a; SELECT pg_advisory_lock(1)", "UNLISTEN *", "DISCARD ALL"),
+        ("LISTEN a", "BEGIN; UNLISTEN *; ROLLBACK", "UNLISTEN *"),
+        ("LISTEN a", "UNLISTEN *; LISTEN b", "UNLISTEN *"),
+        ("LISTEN a", "UNLISTEN * nonsense", "UNLISTEN *"),
+        ("SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock_all() LIMIT 0", "DISCARD ALL"),
+        ("PREPARE p AS SELECT pg_advisory_lock(1)", "EXECUTE p", "DISCARD ALL"),
+        ("PREPARE p AS SELECT pg_advisory_lock(1)", "DEALLOCATE ALL", "DISCARD ALL"),
+    ],
 )
-async def test_custom_settings_of_functions_do_not_leak(crowded: Proxy) -> None:
-    async with client(crowded) as one, client(crowded) as two:
-        await one.query(
-            "CREATE FUNCTION enter() RETURNS void LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM set_config('my.own', 'x', false); END $$"
-        )
-        await one.query("SELECT enter()")
+async def test_a_connection_is_kept_until_all_of_its_state_is_over(
+    single: Proxy, takes: str, part: str, rest: str
+) -> None:
+    async with client(single) as one, client(single) as other:
+        await one.query(takes)
+        await one.query(part)
+        assert (await other.query("SELECT 1 FOR UPDATE")).errors == ["57P03"]
+        assert (await one.query(rest)).errors == []
+        assert (await other.query("SELECT 1 FOR UPDATE")).value == "1"
+
+
+async def test_a_statement_that_is_bound_and_not_run_ends_nothing(single: Proxy) -> None:
+    async with client(single) as one, client(single) as other:
+        await one.query("LISTEN a")
+        await one.ask(parse("UNLISTEN *"), bind(), SYNC)
+        assert (await other.query("SELECT 1 FOR UPDATE")).errors == ["57P03"]
+        await one.ask(parse("UNLISTEN *"), bind(), execute(), SYNC)
+        assert (await other.query("SELECT 1 FOR UPDATE")).value == "1"
+
+
+SETTERS = (
+    "CREATE FUNCTION enter() RETURNS void LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM set_config('my.own', 'x', false); END $$",
+    "CREATE FUNCTION outer_one() RETURNS int LANGUAGE sql AS 'SELECT enter(); SELECT 1'",
+    "CREATE PROCEDURE enter_by_call() LANGUAGE plpgsql AS $$ BEGIN SET my.own = 'x'; END $$",
+    "CREATE FUNCTION enter_named(name text) RETURNS void LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM set_config(name, 'x', false); END $$",
+    "CREATE FUNCTION on_insert() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN SET my.own = 'x'; RETURN new; END $$",
+    "CREATE TABLE watched (a int)",
+    "CREATE TRIGGER watched BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION on_insert()",
+)
+
+
+@pytest.fixture(scope="module")
+def setting(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy that knows of functions which change settings."""
+    with psycopg.connect(module_database.dsn(), autocommit=True) as connection:
+        for statement in SETTERS:
+            connection.execute(statement.encode())
+    directory = tmp_path_factory.mktemp("setting")
+    with (
+        running_proxy(module_database, directory, extra="[pool]\nsize = 4\n") as proxy,
+        psycopg.connect(proxy.dsn(), autocommit=True) as connection,
+    ):
+        deadline = time.monotonic() + 10
+        while "my.own" not in str(connection.execute(b"SHOW ROUTE FOR SELECT enter()").fetchall()):
+            assert time.monotonic() < deadline
+            connection.execute(b"SELECT pg_sleep(0.01)")
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT enter()",
+        "SELECT outer_one()",
+        "CALL enter_by_call()",
+        "SELECT enter_named('my.' || 'own')",
+        "INSERT INTO watched VALUES (1)",
+        "PREPARE p AS SELECT enter(); EXECUTE p; DEALLOCATE ALL",
+    ],
+)
+async def test_custom_settings_of_functions_do_not_leak(setting: Proxy, sql: str) -> None:
+    shown = "SELECT coalesce(current_setting('my.own', true), '') FROM pg_current_xact_id()"
+    async with client(setting) as one, client(setting) as two:
+        assert not (await one.query(sql)).errors
         for _ in range(8):
-            found = await two.query("SELECT coalesce(current_setting('my.own', true), '')")
-            assert found.value == ""
+            assert (await two.query(shown)).value == ""
+            assert (await one.query(shown)).value == "x"
 
 
 async def test_what_a_reset_reports(crowded: Proxy) -> None:

@@ -132,6 +132,20 @@ async def test_a_lock_held_for_long_only_delays(database: Database, connection: 
         assert await seen.watch.refresh()
 
 
+async def test_what_has_changed_nothing_needs_no_load(
+    database: Database, connection: Connection
+) -> None:
+    """As nearly every DO and CALL. The lock would hold up a load, and everything cached with it."""
+    await connection.execute("CREATE TABLE t (id int); CREATE VIEW v AS SELECT id FROM t")
+    async with watching(database) as seen:
+        await seen.watch.refresh()
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            seen.watch.invalidate()
+            assert not seen.watch.usable_for_cache
+            await becomes(lambda: seen.watch.usable_for_cache, 1.5, "a look at the catalogue")
+
+
 async def test_other_changes_are_found_by_polling(
     database: Database, connection: Connection
 ) -> None:

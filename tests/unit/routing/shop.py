@@ -21,7 +21,8 @@ _STABLE = (
 _VOLATILE = (
     "random clock_timestamp gen_random_uuid uuidv7 pg_sleep pg_total_relation_size nextval setval "
     "currval lastval set_config pg_advisory_lock pg_advisory_xact_lock pg_notify lo_create lo_open "
-    "pg_is_in_recovery pg_last_wal_replay_lsn query_to_xml setseed pg_current_wal_lsn"
+    "pg_is_in_recovery pg_last_wal_replay_lsn query_to_xml setseed pg_current_wal_lsn "
+    "pg_advisory_unlock_all"
 )
 _USER = {
     "discount": Volatility.IMMUTABLE,

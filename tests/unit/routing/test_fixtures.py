@@ -65,6 +65,7 @@ PROPERTIES: dict[str, Callable[[Plan], str]] = {
     "tables": lambda plan: "yes" if plan.touches_tables else "no",
     "settings": lambda plan: _listed(plan.settings),
     "pins": lambda plan: plan.pins or "no",
+    "ends": lambda plan: _listed(plan.ends),
     "begin": _begin,
     "executes": lambda plan: plan.executes or "no",
     "deallocates": lambda plan: plan.deallocates or "no",

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.pool.description import describe
 from proxy.session.batch import AS_PARSE, FORWARD, SWALLOW, Ack
 from proxy.session.relay import Relay
-from proxy.wire.errors import ProtocolViolation, error_response
+from proxy.wire.errors import CHANGED_RESULT, ProtocolViolation, error_response
 from proxy.wire.messages import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
@@ -228,3 +229,76 @@ def test_several_readies() -> None:
     assert passed == READY + ready_for_query(ord("T"))
     assert relay.status == ord("T")
     assert relay.rest == b"rest"
+
+
+COLUMNS = text_row_description(["n"])
+TOLD = describe(b"\0\0", COLUMNS)
+PARAMETERS = message(b"t", b"\0\0")
+
+
+@given(POINTS)
+def test_a_description_of_penstocks_own_is_compared_and_kept_from_the_client(
+    points: list[int],
+) -> None:
+    asked = Ack(SWALLOW, describes=True, expected=TOLD)
+    answer = PARSE_COMPLETE + PARAMETERS + COLUMNS + BIND_COMPLETE + ANSWER + READY
+    passed, relay = relayed(*cuts(answer, points), acks=[Ack(SWALLOW), asked])
+    assert passed == BIND_COMPLETE + ANSWER + READY
+    assert relay.described == [(asked, TOLD)]
+    assert not relay.changed
+
+
+@given(POINTS)
+def test_nothing_is_passed_on_of_a_statement_that_has_changed(points: list[int]) -> None:
+    asked = Ack(SWALLOW, describes=True, expected=TOLD)
+    other = text_row_description(["m"])
+    answer = PARSE_COMPLETE + PARAMETERS + other + BIND_COMPLETE + ANSWER + READY
+    passed, relay = relayed(*cuts(answer, points), acks=[Ack(SWALLOW), asked])
+    assert passed == b""
+    assert relay.changed
+    assert relay.retry
+    assert relay.done
+
+
+def test_a_description_that_the_client_asked_for_is_noted() -> None:
+    asked = Ack(FORWARD, describes=True)
+    answer = PARSE_COMPLETE + PARAMETERS + COLUMNS + BIND_COMPLETE + COLUMNS + READY
+    passed, relay = relayed(answer, acks=[Ack(FORWARD), asked])
+    assert passed == answer
+    assert relay.described == [(asked, TOLD)]  # that of a portal is another
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_an_outdated_statement_is_retried_where_its_parse_was_left_out(heals: bool) -> None:
+    error = error_response("0A000", "cached plan", routine=CHANGED_RESULT)
+    relay = Relay()
+    relay.begin(1, [Ack(AS_PARSE)], may_retry=False, capture_room=0, hold=False, heals=heals)
+    passed = relay.feed(CLOSE_COMPLETE + error + READY)
+    assert relay.retry == heals
+    assert passed == (b"" if heals else PARSE_COMPLETE + error + READY)
+
+
+def test_only_a_standbys_refusal_of_a_write_is_retried() -> None:
+    relay = Relay()
+    relay.begin(1, [Ack(AS_PARSE)], may_retry=False, capture_room=0, hold=False, heals=True)
+    error = error_response("25006", "read-only")
+    assert relay.feed(CLOSE_COMPLETE + error + READY) == PARSE_COMPLETE + error + READY
+    assert not relay.retry
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"D\0\0\0\3" + READY,
+        b"D\0\0\0\0" + READY,
+        b"2\0\0\0\0" + READY,
+        ROW + b"D\xff\xff\xff\xff" + ROW,
+        b"E\xff\xff\xff\xff" + ROW,
+        b"Z\0\0\0\4",
+        b"Z\0\0\0\6II",
+    ],
+)
+def test_an_impossible_length_is_a_violation(data: bytes) -> None:
+    for pieces in ([data], bytewise(data)):
+        with pytest.raises(ProtocolViolation, match="length of"):
+            relayed(*pieces)

@@ -36,6 +36,8 @@ def _facts(statement: Statement) -> Iterator[str]:
         yield "chains"
     if statement.pins is not None:
         yield f"pins: {statement.pins}"
+    if statement.ends:
+        yield f"ends: {', '.join(sorted(statement.ends))}"
     if statement.cacheable_shape:
         yield "cacheable"
     elif statement.uncacheable_because not in ("", "not a read"):

@@ -1,0 +1,47 @@
+"""Which settings functions change, told from their bodies."""
+
+import pytest
+
+from proxy.sql.setters import UNTOLD, setters, settings_of
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("BEGIN PERFORM set_config('my.own', x, false); END", "my.own"),
+        ("SELECT pg_catalog.set_config ( 'My.Own'::text , $1, false)", "my.own"),
+        ("SELECT set_config(setting_name => 'my.own', $1, false)", "my.own"),
+        ("PERFORM set_config(name, 'x', false)", UNTOLD),
+        ("PERFORM set_config('my.' || name, 'x', false)", UNTOLD),
+        ("-- set_config(name, 1)\nBEGIN END", ""),
+        ("BEGIN SET my.own = 'x'; END", "my.own"),
+        ("SET SESSION work_mem TO '1MB'", "work_mem"),
+        ("BEGIN IF a THEN SET my.own TO 1; ELSE RESET my.other; END IF; END", "my.own my.other"),
+        ("BEGIN SET LOCAL my.own = 'x'; SET CONSTRAINTS ALL DEFERRED; END", ""),
+        ("BEGIN RESET ALL; END", UNTOLD),
+        ("BEGIN SET TIME ZONE 'UTC'; SET ROLE other; END", "timezone role"),
+        ("BEGIN SET SESSION AUTHORIZATION other; END", UNTOLD),
+        ("BEGIN EXECUTE 'SET my.own = 1'; END", "my.own"),
+        ("BEGIN EXECUTE 'SET ' || name || ' = 1'; END", UNTOLD),
+        ("BEGIN EXECUTE format('SET %I = 1', name); END", UNTOLD),
+        ("plpy.execute('set my.own to 1')", "my.own"),
+        ("BEGIN UPDATE t SET a = 1; END", ""),
+        ("BEGIN EXECUTE 'UPDATE ' || t || ' SET ' || c || ' = 1'; END", ""),
+        ("INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 1", ""),
+        ("MERGE INTO t USING s ON true WHEN MATCHED THEN UPDATE SET a = 1", ""),
+    ],
+)
+def test_settings_of_a_body(body: str, expected: str) -> None:
+    assert settings_of(body) == frozenset(expected.split())
+
+
+def test_functions_change_what_those_that_they_call_change() -> None:
+    bodies = [
+        ("inner", "PERFORM set_config('my.own', '', false)"),
+        ("outer", "BEGIN PERFORM Inner(); END"),
+        ("outermost", "SELECT outer(), other()"),
+        ("other", "SELECT 1"),
+    ]
+    found = setters({"inner": frozenset({"my.own"}), "nothing": frozenset()}, bodies)
+    assert found == dict.fromkeys(("inner", "outer", "outermost"), frozenset({"my.own"}))
+    assert setters({}, []) == {}
