@@ -38,12 +38,18 @@ MAX_BATCH: Final = 1 << 20
 
 
 class Intake:
-    """A client's unread bytes, its prepared statements, and the batch that is being gathered."""
+    """A client's unread bytes, its prepared statements, and the batch that is being gathered.
+
+    `keeps_names`: the client has a server connection of its own, where its statements have the
+    names that it gives them.
+    """
 
     __slots__ = (
         "_batch",
         "_data",
+        "_keeps_names",
         "_max_message",
+        "_parsed",
         "_parts_size",
         "_pending",
         "_pending_need",
@@ -56,8 +62,13 @@ class Intake:
         "unnamed",
     )
 
-    def __init__(self, registry: PreparedRegistry, max_message: int) -> None:
+    def __init__(
+        self, registry: PreparedRegistry, max_message: int, keeps_names: bool = False
+    ) -> None:
         self._registry = registry
+        self._keeps_names = keeps_names
+        self._parsed: list[bytes] = []
+        """Names parsed since the last Sync, if it keeps them."""
         self._max_message = max_message
         self._data = b""
         self._position = 0
@@ -94,8 +105,13 @@ class Intake:
             self._data, self._position = self._data[self._position :] + data, 0
 
     def forget(self, name: bytes) -> bool:
-        """The client no longer has this statement; whether it had."""
-        return self.statements.pop(name, None) is not None
+        """The client no longer has this statement; whether only Penstock needs to know that."""
+        return self.statements.pop(name, None) is not None and not self._keeps_names
+
+    def doubt(self, names: list[bytes]) -> None:
+        """What these names stand for is not known: the server has not taken all their Parses."""
+        for name in names:
+            self.statements.pop(name, None)
 
     def undo(self, name: bytes, prepared: Prepared, closed: bool) -> None:
         """A Parse or Close of this name has had no effect."""
@@ -233,6 +249,9 @@ class Intake:
             self._shape.append(kind)
         batch.end = kind
         batch.shape = bytes(self._shape)
+        if self._parsed:
+            batch.parsed = self._parsed
+            self._parsed = [] if kind == SYNC else list(self._parsed)
         self._batch = None
         self._position = end
         return batch
@@ -291,6 +310,10 @@ class Intake:
         if not name:
             self.unnamed = batch.unnamed = prepared
             return start
+        if self._keeps_names:
+            self._parsed.append(name)
+            self.statements[name] = prepared
+            return start
         action = PARSES_AGAIN if name in self.statements else PARSES
         if action == PARSES:
             self.statements[name] = prepared
@@ -317,12 +340,14 @@ class Intake:
         if prepared is None:
             batch.unseen = True
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
-            if name:
+            if name and not self._keeps_names:
                 self._replace(start, position, data[position:end])
                 return end
             return start
         batch.bound.append(prepared)
         batch.binds.append(data[name_end + 1 : end])
+        if name and self._keeps_names:
+            return start
         if name:
             self._refer(start, position, prepared, USES, name)
             length = end - position - 1 - len(name) + len(prepared.name)
@@ -354,7 +379,7 @@ class Intake:
                 self.unnamed = None
                 return start
             closed = self.statements.pop(name, None)
-            if closed is None:
+            if closed is None or self._keeps_names:
                 return start
             self._refer(start, position, closed, CLOSES, name)
             return end
@@ -365,6 +390,8 @@ class Intake:
         if prepared is None:
             return start
         batch.described = prepared
+        if name and self._keeps_names:
+            return start
         if name:
             self._refer(start, position, prepared, USES, name)
             self._replace(position, position, _describe(prepared.name))

@@ -177,6 +177,7 @@ class LoginProtocol(ChannelProtocol):
             user,
             settings,
             lambda outcome: self._welcomed(context, user, settings, outcome),
+            keeps=context.keeps_backends,
         )
         self._welcome.start()
 
@@ -202,7 +203,10 @@ class LoginProtocol(ChannelProtocol):
         registry, counters = self._reception.registry, self._reception.counters
         client = Client(user, settings, settings, dict(outcome))
         session = Session(context, client, registry.remove)
-        process_id, secret = registry.add(session)
+        kept = None if self._welcome is None else self._welcome.kept
+        if kept is not None:
+            session.upstream.adopt(*kept)
+        process_id, secret = registry.add(session, None if kept is None else kept[1].process_id)
         counters.logins += 1
         self._counted = False  # the session is, from now on
         self._write(

@@ -50,7 +50,7 @@ class Session(Downstream):
         self.connected_at = time.time()
         self.upstream = Upstream(self, context, client)
         self._on_closed = on_closed
-        self._intake = Intake(context.prepared, context.max_message_size)
+        self._intake = Intake(context.prepared, context.max_message_size, context.keeps_backends)
         self._copy: CopyIntake | None = None
         self._batch: Batch | None = None
         self._literals: tuple[bytes | None, ...] = ()
@@ -258,6 +258,7 @@ class Session(Downstream):
 
     def _undo_names(self, batch: Batch) -> None:
         """No server will see the batch: names are what they were before it."""
+        self.doubt_names(batch)
         for reference in reversed(batch.references or ()):
             if reference.action in (PARSES, CLOSES):
                 closed = reference.action == CLOSES
@@ -305,6 +306,11 @@ class Session(Downstream):
         """The server refused or skipped this Parse or Close."""
         if ack.client_name is not None and ack.prepared is not None:
             self._intake.undo(ack.client_name, ack.prepared, ack.closes)
+
+    def doubt_names(self, batch: Batch) -> None:
+        """Parses of this batch may have had no effect."""
+        if batch.parsed is not None:
+            self._intake.doubt(batch.parsed)
 
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""

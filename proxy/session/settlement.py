@@ -58,6 +58,8 @@ class Settlement(Link):
                 backend.prepared[ack.evicts] = None
             self._session.undo_name(ack)
         backend.unnamed = None
+        if self._batch is not None:
+            self._session.doubt_names(self._batch)
 
     def _without_ready(self, passed: bytes) -> bytes:
         self._early_sync = False

@@ -10,6 +10,7 @@ from typing import Final
 from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
+from proxy.pool.pool import Pool
 from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
@@ -101,6 +102,15 @@ class Upstream(Settlement):
         backend = pool.acquire(self)
         if backend is not None:
             self.backend_lent(backend)
+
+    def adopt(self, pool: Pool, backend: Backend) -> None:
+        """Take a backend in the client's state that the session keeps from the start."""
+        context, facts = self._context, self._client.facts
+        self._pool = self._pools[backend.node.name] = pool
+        self.backend = backend
+        backend.owner = self
+        facts.linked = backend.node
+        self.route = decide(NOTHING, facts, context.topology, context.replicas, context.turn)
 
     def _shard(self) -> int | None:
         assert self._batch is not None
@@ -309,7 +319,10 @@ class Upstream(Settlement):
             or self._reading_back
             or self._draining
         ):
-            session.fatal(error)
+            if self._said_why():
+                session.close()
+            else:
+                session.fatal(error)
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
         elif session.state == states.IDLE or (session.state == states.WAITING and not in_exchange):
