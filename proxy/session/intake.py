@@ -35,6 +35,9 @@ _ZERO_ROWS: Final = b"\0\0\0\0"
 
 MAX_BATCH: Final = 1 << 20
 """Bytes of a batch whose end has not come at which its first part is sent."""
+MAX_PIPELINE: Final = 1 << 17
+"""The same where it executes more than once: the client may want to hear of an error early."""
+_EXECUTES: Final = 69  # E
 
 
 class Intake:
@@ -168,7 +171,7 @@ class Intake:
             else:
                 start = self._gather(kind, start, position, end)
             position = end
-            if self._size + position - start > MAX_BATCH:
+            if self._size + position - start > MAX_PIPELINE and self._is_too_large(start, position):
                 return self._finish(OVERFLOW, start, position)
         self._keep_rest(start, position, 5)
         return None
@@ -176,7 +179,7 @@ class Intake:
     def _execution(self, start: int, found: Execution) -> Batch | None:
         """The batch as the messages one by one would give it; None where they have to be asked."""
         end, content, name, bind, describes = found
-        if end - start > MAX_BATCH or end - start > self._max_message:
+        if end - start > MAX_BATCH or end - start > self._max_message or self._parsed:
             return None
         data = self._data
         if content is not None:
@@ -189,17 +192,32 @@ class Intake:
             if known is None:
                 return None
             prepared = known
-            if name:
+            if name and not self._keeps_names:
                 whole = renamed(data, start, end, len(name), prepared.name)
             else:
                 whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
-            batch.references = [Reference(0, prepared, USES, name, not name)]
+            if not name or not self._keeps_names:
+                batch.references = [Reference(0, prepared, USES, name, not name)]
         batch.bound.append(prepared)
         batch.binds.append(bind)
         batch.runs = True
         self._position = end
         return batch
+
+    def _is_too_large(self, start: int, position: int) -> bool:
+        if self._shape.count(_EXECUTES) > 1:
+            return True
+        return self._size + position - start > MAX_BATCH
+
+    @property
+    def unended(self) -> Batch | None:
+        """Whole messages whose Sync or Flush has not come."""
+        return self._batch
+
+    def cut(self) -> Batch:
+        """Give up waiting for the end of the batch that is unended."""
+        return self._finish(OVERFLOW, self._position, self._position)
 
     def _single(self, kind: int, position: int, end: int) -> Batch:
         """A batch of one message: Query, FunctionCall or Terminate."""

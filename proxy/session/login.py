@@ -109,8 +109,8 @@ class LoginProtocol(ChannelProtocol):
                     raise ProtocolViolation("bytes came before the answer to a request to encrypt")
                 self._write(b"N")
             case startup.CancelRequest(process_id, secret):
-                self._reception.registry.cancel(process_id, secret)
-                self._close()
+                self._over = True
+                self._reception.registry.cancel(process_id, secret, self._close)
             case startup.StartupMessage():
                 self._start(opening)
 
@@ -141,6 +141,8 @@ class LoginProtocol(ChannelProtocol):
 
     def _authenticated(self) -> None:
         assert self._startup is not None
+        if self._deadline is not None:
+            self._deadline.cancel()  # from here on the pool says how long to wait
         parameters = self._startup.parameters
         user = parameters["user"]
         database = parameters.get("database") or user

@@ -62,16 +62,21 @@ class Registry:
                 del self._sessions[process_id]
             self._on_removed()
 
-    def cancel(self, process_id: int, secret: bytes) -> None:
-        """Cancel what the session with this key runs; a wrong key does nothing."""
+    def cancel(self, process_id: int, secret: bytes, taken: Callable[[], None]) -> None:
+        """Cancel what the session with this key runs; a wrong key does nothing.
+
+        `taken` is called once the request can't hit anything any more that the session runs
+        from then on.
+        """
         for expected, session in self._sessions.get(process_id, {}).items():
             if hmac.compare_digest(expected, secret):
                 self._on_cancel()
-                session.upstream.cancel()
-                return
+                if session.upstream.cancel(taken):
+                    return
         secret_of_other, cancel = self._others.get(process_id, (b"", None))
         if cancel is not None and hmac.compare_digest(secret_of_other, secret):
             cancel()
+        taken()
 
     def __iter__(self) -> Iterator["Session"]:
         return iter(list(self._keys))

@@ -5,6 +5,7 @@ answer relayed; then it is settled (see `settlement`). What goes wrong on the wa
 too: another try elsewhere, a lost server, a client that has gone, a cancel.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from proxy.cache.results import ResultCache
@@ -365,16 +366,21 @@ class Upstream(Settlement):
         if all(plan.access is Access.READ for plan in self._plans):
             self.cancel()
 
-    def cancel(self) -> None:
-        """Cancel what runs for the client, on the server or in the pool's queue."""
+    def cancel(self, taken: Callable[[], None] | None = None) -> bool:
+        """Cancel what runs for the client, on the server or in the pool's queue.
+
+        True if the server has yet to take it: then `taken` is called.
+        """
         backend, pool = self.backend, self._pool
         if backend is not None and pool is not None and not self._relay.done:
-            cancel_on_server(backend, pool)
-        elif self._queued and pool is not None:
+            cancel_on_server(backend, pool, taken)
+            return True
+        if self._queued and pool is not None:
             pool.forget(self)
             self.backend_refused(
                 PgError(errors.QUERY_CANCELED, "canceled while waiting for a server connection")
             )
+        return False
 
     # COPY
 
