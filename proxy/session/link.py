@@ -63,6 +63,10 @@ class Link(Borrower):
         """The server has ended COPY, the client is in the middle of a message of it."""
         self._queued = False
         """In the pool's queue."""
+        self._preparing = False
+        """The backend is being brought into the state that the batch needs."""
+        self._canceled = False
+        """A cancel request came meanwhile."""
         self._reading_back = False
         """The client has its answer, the session's settings are being read."""
         self._releasing = False

@@ -31,6 +31,9 @@ PREPARED_CAPACITY: Final = 500
 """Prepared statements kept on one backend."""
 
 
+CANCELED: Final = PgError(errors.QUERY_CANCELED, "canceling statement due to user request")
+
+
 class Upstream(Settlement):
     """See the module's docstring."""
 
@@ -129,6 +132,7 @@ class Upstream(Settlement):
         if backend.settings is not wanted:
             sql = difference(backend.settings, wanted)
             if sql:
+                self._preparing = True
                 self._ask(sql, self._settings_applied)
                 return
             backend.settings = wanted
@@ -147,10 +151,14 @@ class Upstream(Settlement):
         assert self.backend is not None
         self._pass_statuses(exchange.statuses)
         if exchange.error is not None:
+            self._preparing = self._canceled = False
             self._unlink(discard=True)
             self._session.refuse(exchange.error)
             return
         self.backend.settings = self._client.settings
+        if self._was_canceled() and not self._abandoned:
+            self._let_go_unused()
+            return
         self._linked()
 
     def _linked(self) -> None:
@@ -164,13 +172,27 @@ class Upstream(Settlement):
             self._send()
         else:
             text, transaction.deferred = transaction.deferred, None
+            self._preparing = True
             self._ask(text, self._begun)
 
     def _begun(self, exchange: Exchange) -> None:
+        canceled = self._was_canceled()
         if exchange.error is not None:
             self._session.refuse(exchange.error)
+        elif canceled:
+            self._session.refuse(CANCELED)
         else:
             self._send()
+
+    def _was_canceled(self) -> bool:
+        """Whether the batch must not be sent; from now on a cancel request is for the server."""
+        canceled, self._canceled, self._preparing = self._canceled, False, False
+        return canceled
+
+    def _let_go_unused(self) -> None:
+        if self._client.facts.pinned is None:
+            self._unlink(discard=False)
+        self._session.refuse(CANCELED)
 
     def _send(self) -> None:
         backend, batch, plan = self.backend, self._batch, self._plan
@@ -307,6 +329,7 @@ class Upstream(Settlement):
         """The server's connection broke, at whatever point."""
         session, client, relay = self._session, self._client, self._relay
         self.backend = None
+        self._preparing = self._canceled = False
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
         self._move_unknown()
@@ -375,7 +398,9 @@ class Upstream(Settlement):
         if backend is not None and pool is not None and not self._relay.done:
             cancel_on_server(backend, pool, taken)
             return True
-        if self._queued and pool is not None:
+        if self._preparing:
+            self._canceled = True
+        elif self._queued and pool is not None:
             pool.forget(self)
             self.backend_refused(
                 PgError(errors.QUERY_CANCELED, "canceled while waiting for a server connection")
