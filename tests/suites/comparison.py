@@ -24,6 +24,8 @@ class Comparison:
     """Lost for a known reason, by test."""
     gained: tuple[str, ...]
     """Listed as known, and passed all the same."""
+    texts: Mapping[str, str]
+    """What the tests' failures said."""
 
     @property
     def good(self) -> bool:
@@ -32,7 +34,12 @@ class Comparison:
 
 
 def compare(
-    suite: str, setting: str, direct: Outcomes, through: Outcomes, known: Sequence[Known]
+    suite: str,
+    setting: str,
+    direct: Outcomes,
+    through: Outcomes,
+    known: Sequence[Known],
+    texts: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Every test that passed direct must have passed through Penstock, or be known not to."""
     expected = [test for test, outcome in direct.items() if outcome == PASSED]
@@ -47,6 +54,7 @@ def compare(
         gained=tuple(
             test for test in expected if reasons[test] is not None and test not in set(missing)
         ),
+        texts=texts or {},
     )
 
 

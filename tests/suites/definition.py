@@ -99,6 +99,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-    }
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

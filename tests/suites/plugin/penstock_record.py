@@ -6,21 +6,23 @@ Stands alone: it is loaded into a driver's test run, in that driver's environmen
 import json
 import os
 
+import pytest
+
 FILE = os.environ["PENSTOCK_RECORD"]
-SEVERITY = {"passed": 0, "skipped": 1, "failed": 2}
 
 
-def _write(record):
+def _write(record: dict[str, object]) -> None:
     with open(FILE, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
-def pytest_collection_finish(session):
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """How many tests there are."""
     _write({"total": len(session.items)})
 
 
-def pytest_runtest_logreport(report):
-    """Set-up, call and teardown each report; the worst of them counts."""
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Set-up, call and teardown each report; the reader takes the worst of them."""
     if type(report).__name__ == "SubtestReport":
         return
     if report.when == "call" or report.outcome != "passed":
@@ -28,6 +30,7 @@ def pytest_runtest_logreport(report):
         _write({"test": report.nodeid, "outcome": report.outcome, "text": text})
 
 
-def pytest_collectreport(report):
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """A file that could not be collected."""
     if report.failed:
         _write({"broken": report.nodeid, "text": str(report.longrepr)[-2000:]})
