@@ -5,6 +5,7 @@
 #   make test [ARGS=...]      all tests, against real servers
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
+#   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
 #   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II (benchmarks/relay)
 #   make check                format, lint, types, import contracts, unit tests
 #   make format               rewrite the code as `make check` wants it
@@ -29,7 +30,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled bench check format lock clean
+.PHONY: setup compiled demo test test-compiled suites bench check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -81,6 +82,10 @@ test-compiled: $(COMPILED)
 test: $(STAMP)
 	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" $(ARGS)
 	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
+
+# ARGS=--help lists what can be chosen; Ctrl-C ends it at any time.
+suites: $(STAMP)
+	@$(BIN)/python -m tests.suites $(ARGS)
 
 bench: $(COMPILED)
 	@$(BIN)/python -m benchmarks.relay --also interpreted=. $(ARGS)

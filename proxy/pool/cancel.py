@@ -4,6 +4,7 @@ Source: PostgreSQL documentation, "Canceling Requests in Progress".
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -17,14 +18,14 @@ log = structlog.get_logger(__name__)
 _TIMEOUT = 5.0
 
 
-def cancel_on_server(backend: Backend, pool: Pool) -> None:
+def cancel_on_server(backend: Backend, pool: Pool, taken: Callable[[], None] | None = None) -> None:
     """Cancel what `backend` runs. Until the server has taken the request the pool keeps the
-    backend back, so that nobody else's query can be hit."""
+    backend back, so that nobody else's query can be hit; then `taken` is called."""
     backend.pending_cancels += 1
-    spawn(_cancel(backend, pool), f"cancel on {backend.node.name}")
+    spawn(_cancel(backend, pool, taken), f"cancel on {backend.node.name}")
 
 
-async def _cancel(backend: Backend, pool: Pool) -> None:
+async def _cancel(backend: Backend, pool: Pool, taken: Callable[[], None] | None) -> None:
     address = backend.node.address
     try:
         async with asyncio.timeout(_TIMEOUT):
@@ -38,3 +39,5 @@ async def _cancel(backend: Backend, pool: Pool) -> None:
         )
     finally:
         pool.cancel_arrived(backend)
+        if taken is not None:
+            taken()

@@ -77,6 +77,7 @@ class Batch:
         "described",
         "describes",
         "end",
+        "parsed",
         "parts",
         "references",
         "runs",
@@ -110,6 +111,8 @@ class Batch:
         self.unseen = False
         """It binds a statement whose text is not known."""
         self.closed_statements = 0
+        self.parsed: list[bytes] | None = None
+        """Names parsed up to here since the last Sync, where the server knows them by these."""
         self.runs = end == QUERY
         """It has more than Close, Sync and Flush."""
 

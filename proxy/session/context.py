@@ -81,6 +81,11 @@ class DatabaseContext:
         self.max_lag = self.routing.max_lag
         self.read_your_writes = self.routing.read_your_writes
 
+    @property
+    def keeps_backends(self) -> bool:
+        """Whether each client has a connection to the primary of its own from its login on."""
+        return self.pool_settings.mode == "session" and not self.sharded
+
     def fresh_after(self, client: Client, plan: Plan) -> float:
         """The moment whose acknowledged writes a read of this plan must see.
 

@@ -9,7 +9,7 @@ from proxy.net.channel import Channel, ChannelProtocol
 from proxy.routing.plan import Plan
 from proxy.routing.route import Route, Target
 from proxy.session import states
-from proxy.session.batch import Ack
+from proxy.session.batch import Ack, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
@@ -83,6 +83,9 @@ class Downstream(ChannelProtocol):
     def fatal(self, error: PgError) -> None:
         """Tell the client why, and close."""
 
+    def close(self) -> None:
+        """Close the connection; the server side is cleaned up."""
+
     def skip_to_sync(self) -> None:
         """The server reported an error to a flush that was synced early."""
 
@@ -91,6 +94,9 @@ class Downstream(ChannelProtocol):
 
     def tell(self, name: bytes, prepared: Prepared, told: Prepared) -> None:
         """The client has been told what this statement of its is."""
+
+    def doubt_names(self, batch: Batch) -> None:
+        """Parses of this batch may have had no effect."""
 
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""

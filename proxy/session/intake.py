@@ -35,15 +35,24 @@ _ZERO_ROWS: Final = b"\0\0\0\0"
 
 MAX_BATCH: Final = 1 << 20
 """Bytes of a batch whose end has not come at which its first part is sent."""
+MAX_PIPELINE: Final = 1 << 17
+"""The same where it executes more than once: the client may want to hear of an error early."""
+_EXECUTES: Final = 69  # E
 
 
 class Intake:
-    """A client's unread bytes, its prepared statements, and the batch that is being gathered."""
+    """A client's unread bytes, its prepared statements, and the batch that is being gathered.
+
+    `keeps_names`: the client has a server connection of its own, where its statements have the
+    names that it gives them.
+    """
 
     __slots__ = (
         "_batch",
         "_data",
+        "_keeps_names",
         "_max_message",
+        "_parsed",
         "_parts_size",
         "_pending",
         "_pending_need",
@@ -57,8 +66,13 @@ class Intake:
         "unnamed",
     )
 
-    def __init__(self, registry: PreparedRegistry, max_message: int) -> None:
+    def __init__(
+        self, registry: PreparedRegistry, max_message: int, keeps_names: bool = False
+    ) -> None:
         self._registry = registry
+        self._keeps_names = keeps_names
+        self._parsed: list[bytes] = []
+        """Names parsed since the last Sync, if it keeps them."""
         self._max_message = max_message
         self._data = b""
         self._position = 0
@@ -97,8 +111,13 @@ class Intake:
             self._data, self._position = self._data[self._position :] + data, 0
 
     def forget(self, name: bytes) -> bool:
-        """The client no longer has this statement; whether it had."""
-        return self.statements.pop(name, None) is not None
+        """The client no longer has this statement; whether only Penstock needs to know that."""
+        return self.statements.pop(name, None) is not None and not self._keeps_names
+
+    def doubt(self, names: list[bytes]) -> None:
+        """What these names stand for is not known: the server has not taken all their Parses."""
+        for name in names:
+            self.statements.pop(name, None)
 
     def undo(self, name: bytes, prepared: Prepared, closed: bool) -> None:
         """A Parse or Close of this name has had no effect."""
@@ -165,7 +184,7 @@ class Intake:
             else:
                 start = self._gather(kind, start, position, end)
             position = end
-            if self._size + position - start > MAX_BATCH:
+            if self._size + position - start > MAX_PIPELINE and self._is_too_large(start, position):
                 return self._finish(OVERFLOW, start, position)
         self._keep_rest(start, position, 5)
         return None
@@ -173,7 +192,7 @@ class Intake:
     def _execution(self, start: int, found: Execution) -> Batch | None:
         """The batch as the messages one by one would give it; None where they have to be asked."""
         end, content, name, bind, describes = found
-        if end - start > MAX_BATCH or end - start > self._max_message:
+        if end - start > MAX_BATCH or end - start > self._max_message or self._parsed:
             return None
         data = self._data
         if content is not None:
@@ -186,13 +205,14 @@ class Intake:
             if known is None:
                 return None
             prepared = known
-            if name:
+            if name and not self._keeps_names:
                 whole = renamed(data, start, end, len(name), prepared.name)
             else:
                 whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
-            unsure = not name and self._portals_described and prepared.description is None
-            batch.references = [Reference(0, prepared, USES, name, not name, unsure)]
+            if not name or not self._keeps_names:
+                unsure = not name and self._portals_described and prepared.description is None
+                batch.references = [Reference(0, prepared, USES, name, not name, unsure)]
         if describes:
             self._portals_described = True
         batch.bound.append(prepared)
@@ -200,6 +220,20 @@ class Intake:
         batch.runs = True
         self._position = end
         return batch
+
+    def _is_too_large(self, start: int, position: int) -> bool:
+        if self._shape.count(_EXECUTES) > 1:
+            return True
+        return self._size + position - start > MAX_BATCH
+
+    @property
+    def unended(self) -> Batch | None:
+        """Whole messages whose Sync or Flush has not come."""
+        return self._batch
+
+    def cut(self) -> Batch:
+        """Give up waiting for the end of the batch that is unended."""
+        return self._finish(OVERFLOW, self._position, self._position)
 
     def _single(self, kind: int, position: int, end: int) -> Batch:
         """A batch of one message: Query, FunctionCall or Terminate."""
@@ -249,6 +283,9 @@ class Intake:
             self._shape.append(kind)
         batch.end = kind
         batch.shape = bytes(self._shape)
+        if self._parsed:
+            batch.parsed = self._parsed
+            self._parsed = [] if kind == SYNC else list(self._parsed)
         self._batch = None
         self._position = end
         return batch
@@ -310,6 +347,10 @@ class Intake:
         if not name:
             self.unnamed = batch.unnamed = prepared
             return start
+        if self._keeps_names:
+            self._parsed.append(name)
+            self.statements[name] = prepared
+            return start
         action = PARSES_AGAIN if name in self.statements else PARSES
         if action == PARSES:
             self.statements[name] = prepared
@@ -336,12 +377,14 @@ class Intake:
         if prepared is None:
             batch.unseen = True
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
-            if name:
+            if name and not self._keeps_names:
                 self._replace(start, position, data[position:end])
                 return end
             return start
         batch.bound.append(prepared)
         batch.binds.append(data[name_end + 1 : end])
+        if name and self._keeps_names:
+            return start
         if name:
             self._refer(start, position, prepared, USES, name)
             length = end - position - 1 - len(name) + len(prepared.name)
@@ -373,7 +416,7 @@ class Intake:
                 self.unnamed = None
                 return start
             closed = self.statements.pop(name, None)
-            if closed is None:
+            if closed is None or self._keeps_names:
                 return start
             self._refer(start, position, closed, CLOSES, name)
             return end
@@ -388,6 +431,8 @@ class Intake:
         if prepared is None:
             return start
         batch.described = prepared
+        if name and self._keeps_names:
+            return start
         if name:
             self._refer(start, position, prepared, USES, name)
             self._replace(position, position, _describe(prepared.name))

@@ -23,10 +23,11 @@ from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE
 from proxy.topology.node import Node, Role
-from proxy.wire import messages
+from proxy.wire import errors, messages
 from proxy.wire.framing import split_messages, whole_messages
 
 _PARAMETER_STATUS: Final = ord("S")
+_ERROR: Final = ord("E")
 _MOST_RETRIES: Final = 2
 _LATE_COMMITS: Final = (1.0, 5.0, 30.0)
 """Seconds after a write's outcome became unknown at which its tables' epochs move once more."""
@@ -62,6 +63,10 @@ class Link(Borrower):
         """The server has ended COPY, the client is in the middle of a message of it."""
         self._queued = False
         """In the pool's queue."""
+        self._preparing = False
+        """The backend is being brought into the state that the batch needs."""
+        self._canceled = False
+        """A cancel request came meanwhile."""
         self._reading_back = False
         """The client has its answer, the session's settings are being read."""
         self._releasing = False
@@ -72,6 +77,8 @@ class Link(Borrower):
         """A RESET told the client the server's default where it has its own."""
         self._aside = b""
         """Part of a message that came outside any answer."""
+        self._parting = False
+        """The client has been passed an error that came outside any answer."""
         self._keeps_backend = context.pool_settings.mode == "session"
         if self._keeps_backend:
             client.facts.pinned = "session pooling keeps one connection to the primary"
@@ -172,8 +179,19 @@ class Link(Borrower):
             if kind == _PARAMETER_STATUS:
                 self._client.note_status(body)
                 self._note_parameters([body])
+            elif kind == _ERROR:
+                self._parting = True
         if data:
             self._session.write(data)
+
+    def _said_why(self) -> bool:
+        """Whether the server has told the client that it ends the connection, and why."""
+        relay = self._relay
+        if self._parting:
+            return True
+        if relay.untouched or relay.held or not relay.errors:
+            return False
+        return errors.error_fields(relay.errors[-1]).get("V") in ("FATAL", "PANIC")
 
     def backend_congested(self, congested: bool) -> None:
         """The server doesn't take bytes as fast as the client sends them, or does again."""
@@ -219,6 +237,7 @@ class Link(Borrower):
         """Parse, Describe and Close alone can be synced at once, which frees the backend."""
         return (
             batch.end == FLUSH
+            and not self._keeps_backend
             and self._client.transaction.status == IDLE
             and not self.unsynced
             and not batch.shape.strip(b"PdCH")

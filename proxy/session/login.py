@@ -109,8 +109,8 @@ class LoginProtocol(ChannelProtocol):
                     raise ProtocolViolation("bytes came before the answer to a request to encrypt")
                 self._write(b"N")
             case startup.CancelRequest(process_id, secret):
-                self._reception.registry.cancel(process_id, secret)
-                self._close()
+                self._over = True
+                self._reception.registry.cancel(process_id, secret, self._close)
             case startup.StartupMessage():
                 self._start(opening)
 
@@ -141,6 +141,8 @@ class LoginProtocol(ChannelProtocol):
 
     def _authenticated(self) -> None:
         assert self._startup is not None
+        if self._deadline is not None:
+            self._deadline.cancel()  # from here on the pool says how long to wait
         parameters = self._startup.parameters
         user = parameters["user"]
         database = parameters.get("database") or user
@@ -177,6 +179,7 @@ class LoginProtocol(ChannelProtocol):
             user,
             settings,
             lambda outcome: self._welcomed(context, user, settings, outcome),
+            keeps=context.keeps_backends,
         )
         self._welcome.start()
 
@@ -202,7 +205,10 @@ class LoginProtocol(ChannelProtocol):
         registry, counters = self._reception.registry, self._reception.counters
         client = Client(user, settings, settings, dict(outcome))
         session = Session(context, client, registry.remove)
-        process_id, secret = registry.add(session)
+        kept = None if self._welcome is None else self._welcome.kept
+        if kept is not None:
+            session.upstream.adopt(*kept)
+        process_id, secret = registry.add(session, None if kept is None else kept[1].process_id)
         counters.logins += 1
         self._counted = False  # the session is, from now on
         self._write(

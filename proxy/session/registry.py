@@ -13,25 +13,31 @@ class Registry:
     """Gives out cancel keys and finds sessions by them."""
 
     def __init__(self, on_removed: Callable[[], None], on_cancel: Callable[[], None]) -> None:
-        self._sessions: dict[int, tuple[bytes, Session]] = {}
-        self._keys: dict[Session, int] = {}
+        self._sessions: dict[int, dict[bytes, Session]] = {}
+        """By process id and secret: servers give the same process id more than once."""
+        self._keys: dict[Session, tuple[int, bytes]] = {}
         self._others: dict[int, tuple[bytes, Callable[[], None]]] = {}
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 
-    def add(self, session: "Session") -> tuple[int, bytes]:
-        """(process id, secret) for the client's BackendKeyData."""
-        while (process_id := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
+    def add(self, session: "Session", process_id: int | None = None) -> tuple[int, bytes]:
+        """(process id, secret) for the client's BackendKeyData.
+
+        `process_id`: that of the server's process, for a client which keeps it to itself: such a
+        client expects to find it in NOTIFY's messages and pg_stat_activity.
+        """
+        if process_id is None:
+            process_id = self._free_number()
+        those = self._sessions.setdefault(process_id, {})
+        while (secret := secrets.token_bytes(4)) in those:
             pass
-        secret = secrets.token_bytes(4)
-        self._sessions[process_id] = (secret, session)
-        self._keys[session] = process_id
+        those[secret] = session
+        self._keys[session] = process_id, secret
         return process_id, secret
 
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
         """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
-        while (process_id := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
-            pass
+        process_id = self._free_number()
         secret = secrets.token_bytes(4)
         self._others[process_id] = (secret, cancel)
         return process_id, secret
@@ -40,22 +46,37 @@ class Registry:
         """This client is over."""
         self._others.pop(process_id, None)
 
+    def _free_number(self) -> int:
+        while (number := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
+            pass
+        return number
+
     def remove(self, session: "Session") -> None:
         """The session is over."""
-        process_id = self._keys.pop(session, None)
-        if process_id is not None:
-            del self._sessions[process_id]
+        key = self._keys.pop(session, None)
+        if key is not None:
+            process_id, secret = key
+            those = self._sessions[process_id]
+            del those[secret]
+            if not those:
+                del self._sessions[process_id]
             self._on_removed()
 
-    def cancel(self, process_id: int, secret: bytes) -> None:
-        """Cancel what the session with this key runs; a wrong key does nothing."""
-        expected, session = self._sessions.get(process_id, (b"", None))
-        if session is not None and hmac.compare_digest(expected, secret):
-            self._on_cancel()
-            session.upstream.cancel()
+    def cancel(self, process_id: int, secret: bytes, taken: Callable[[], None]) -> None:
+        """Cancel what the session with this key runs; a wrong key does nothing.
+
+        `taken` is called once the request can't hit anything any more that the session runs
+        from then on.
+        """
+        for expected, session in self._sessions.get(process_id, {}).items():
+            if hmac.compare_digest(expected, secret):
+                self._on_cancel()
+                if session.upstream.cancel(taken):
+                    return
         secret_of_other, cancel = self._others.get(process_id, (b"", None))
         if cancel is not None and hmac.compare_digest(secret_of_other, secret):
             cancel()
+        taken()
 
     def __iter__(self) -> Iterator["Session"]:
         return iter(list(self._keys))

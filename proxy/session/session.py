@@ -4,6 +4,7 @@ The order for each batch: plan it, refuse or answer it where that needs no serve
 and hand the rest to `upstream`. States are in `states`, decisions in `routing`.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from time import perf_counter
@@ -37,6 +38,8 @@ from proxy.session.upstream import Upstream
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
+UNENDED_SECONDS: Final = 0.01
+"""How long messages are held back for a Sync or Flush to follow."""
 READ_AHEAD: Final = 256 * 1024
 """Bytes of batches to come at which a client is no longer read from."""
 
@@ -51,13 +54,15 @@ class Session(Downstream):
         self.connected_at = time.time()
         self.upstream = Upstream(self, context, client)
         self._on_closed = on_closed
-        self._intake = Intake(context.prepared, context.max_message_size)
+        self._intake = Intake(context.prepared, context.max_message_size, context.keeps_backends)
         self._copy: CopyIntake | None = None
         self._batch: Batch | None = None
         self._literals: tuple[bytes | None, ...] = ()
         self._skipping = False
         """After an error the client's messages are ignored until its Sync."""
         self._running = False
+        self._awaited: Batch | None = None
+        """A batch whose end has not come when its beginning had."""
 
     def start(self, transport: Channel, unread: bytes) -> None:
         """Take over the transport after login, with the bytes that came behind it."""
@@ -109,12 +114,39 @@ class Session(Downstream):
         finally:
             self._running = False
         if wanting:
+            if self._intake.unended is not None:
+                self._await_end()
             if self._reading_paused and not upstream.congested:
                 self.pause_reading(False)
         elif self._intake.unread > READ_AHEAD:
             self.pause_reading(True)
         elif self._reading_paused and not upstream.congested:
             self.pause_reading(False)
+
+    def _await_end(self) -> None:
+        """What has come of a batch is run without its end if that doesn't come soon: a server
+        doesn't wait for it either, and reports an error at once."""
+        if self._awaited is None:
+            self._awaited = self._intake.unended
+            asyncio.get_running_loop().call_later(UNENDED_SECONDS, self._end_unended)
+
+    def _end_unended(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        unended = self._intake.unended
+        if unended is None or self.state == states.CLOSED:
+            return
+        ready = self.state == states.IDLE or (
+            self.upstream.unsynced and self.state == states.ACTIVE
+        )
+        if unended is awaited and ready and not self.congested:
+            self._running = True  # the batch may be answered at once
+            try:
+                self._start(self._intake.cut())
+            finally:
+                self._running = False
+            self.run()
+        else:
+            self._await_end()
 
     def _start(self, batch: Batch) -> None:
         if batch.end == TERMINATE:
@@ -260,6 +292,7 @@ class Session(Downstream):
 
     def _undo_names(self, batch: Batch) -> None:
         """No server will see the batch: names are what they were before it."""
+        self.doubt_names(batch)
         for reference in reversed(batch.references or ()):
             if reference.action in (PARSES, CLOSES):
                 closed = reference.action == CLOSES
@@ -320,6 +353,11 @@ class Session(Downstream):
     def tell(self, name: bytes, prepared: Prepared, told: Prepared) -> None:
         """The client has been told what this statement of its is."""
         self._intake.tell(name, prepared, told)
+
+    def doubt_names(self, batch: Batch) -> None:
+        """Parses of this batch may have had no effect."""
+        if batch.parsed is not None:
+            self._intake.doubt(batch.parsed)
 
     def forget_statements(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL went through."""

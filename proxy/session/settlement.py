@@ -67,6 +67,8 @@ class Settlement(Link):
                 backend.prepared.pop(ack.prepared.name, None)
             self._session.undo_name(ack)
         backend.unnamed = None
+        if self._batch is not None:
+            self._session.doubt_names(self._batch)
 
     def _forget_prepared(self, batch: Batch) -> None:
         """What the batch names is outdated on this backend: it must be parsed anew."""

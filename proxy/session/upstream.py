@@ -5,9 +5,13 @@ answer relayed; then it is settled (see `settlement`). What goes wrong on the wa
 too: another try elsewhere, a lost server, a client that has gone, a cancel.
 """
 
+from collections.abc import Callable
+from typing import Final
+
 from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
+from proxy.pool.pool import Pool
 from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
@@ -23,6 +27,9 @@ from proxy.session.sharding import shard_of
 from proxy.session.transaction import ABORTED, FAILED, IDLE
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
+
+
+CANCELED: Final = PgError(errors.QUERY_CANCELED, "canceling statement due to user request")
 
 
 class Upstream(Revalidation):
@@ -98,6 +105,15 @@ class Upstream(Revalidation):
         if backend is not None:
             self.backend_lent(backend)
 
+    def adopt(self, pool: Pool, backend: Backend) -> None:
+        """Take a backend in the client's state that the session keeps from the start."""
+        context, facts = self._context, self._client.facts
+        self._pool = self._pools[backend.node.name] = pool
+        self.backend = backend
+        backend.owner = self
+        facts.linked = backend.node
+        self.route = decide(NOTHING, facts, context.topology, context.replicas, context.turn)
+
     def _shard(self) -> int | None:
         assert self._batch is not None
         return shard_of(self._plan, self._batch, self._literals, self._client.utf8)
@@ -114,6 +130,7 @@ class Upstream(Revalidation):
         if backend.settings is not wanted:
             sql = difference(backend.settings, wanted)
             if sql:
+                self._preparing = True
                 self._ask(sql, self._settings_applied)
                 return
             backend.settings = wanted
@@ -132,10 +149,14 @@ class Upstream(Revalidation):
         assert self.backend is not None
         self._pass_statuses(exchange.statuses)
         if exchange.error is not None:
+            self._preparing = self._canceled = False
             self._unlink(discard=True)
             self._session.refuse(exchange.error)
             return
         self.backend.settings = self._client.settings
+        if self._was_canceled() and not self._abandoned:
+            self._let_go_unused()
+            return
         self._linked()
 
     def _linked(self) -> None:
@@ -149,13 +170,27 @@ class Upstream(Revalidation):
             self._send()
         else:
             text, transaction.deferred = transaction.deferred, None
+            self._preparing = True
             self._ask(text, self._begun)
 
     def _begun(self, exchange: Exchange) -> None:
+        canceled = self._was_canceled()
         if exchange.error is not None:
             self._session.refuse(exchange.error)
+        elif canceled:
+            self._session.refuse(CANCELED)
         else:
             self._send()
+
+    def _was_canceled(self) -> bool:
+        """Whether the batch must not be sent; from now on a cancel request is for the server."""
+        canceled, self._canceled, self._preparing = self._canceled, False, False
+        return canceled
+
+    def _let_go_unused(self) -> None:
+        if self._client.facts.pinned is None:
+            self._unlink(discard=False)
+        self._session.refuse(CANCELED)
 
     def _send(self) -> None:
         backend, batch, plan = self.backend, self._batch, self._plan
@@ -347,6 +382,7 @@ class Upstream(Revalidation):
         """The server's connection broke, at whatever point."""
         session, client, relay = self._session, self._client, self._relay
         self.backend = None
+        self._preparing = self._canceled = False
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
         self._move_unknown()
@@ -360,7 +396,10 @@ class Upstream(Revalidation):
             or self._reading_back
             or self._draining
         ):
-            session.fatal(error)
+            if self._said_why():
+                session.close()
+            else:
+                session.fatal(error)
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
         elif session.state == states.IDLE or (session.state == states.WAITING and not in_exchange):
@@ -403,16 +442,23 @@ class Upstream(Revalidation):
         if all(plan.access is Access.READ for plan in self._plans):
             self.cancel()
 
-    def cancel(self) -> None:
-        """Cancel what runs for the client, on the server or in the pool's queue."""
+    def cancel(self, taken: Callable[[], None] | None = None) -> bool:
+        """Cancel what runs for the client, on the server or in the pool's queue.
+
+        True if the server has yet to take it: then `taken` is called.
+        """
         backend, pool = self.backend, self._pool
         if backend is not None and pool is not None and not self._relay.done:
-            cancel_on_server(backend, pool)
+            cancel_on_server(backend, pool, taken)
+            return True
+        if self._preparing:
+            self._canceled = True
         elif self._queued and pool is not None:
             pool.forget(self)
             self.backend_refused(
                 PgError(errors.QUERY_CANCELED, "canceled while waiting for a server connection")
             )
+        return False
 
     # COPY
 

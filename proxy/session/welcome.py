@@ -1,6 +1,7 @@
 """What a client is told at login: the server's ParameterStatus values under its settings.
 
 The first login of a user with some settings tries them on a server; later ones know the outcome.
+A client that is to have a server connection of its own gets the one that they were tried on.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,16 @@ class Welcome(Borrower):
     """One login's probe of a server."""
 
     def __init__(
-        self, context: DatabaseContext, user: str, settings: SettingsState, done: Done
+        self,
+        context: DatabaseContext,
+        user: str,
+        settings: SettingsState,
+        done: Done,
+        keeps: bool = False,
     ) -> None:
+        self.kept: tuple[Pool, Backend] | None = None
+        """A connection to the primary in the client's state, if it `keeps` one; set by `done`."""
+        self._keeps = keeps
         self._context = context
         self._user = user
         self._settings = settings
@@ -39,7 +48,7 @@ class Welcome(Borrower):
     def start(self) -> None:
         """Answer from memory, or borrow a backend; `done` is called once."""
         known = self._context.welcomes.get((self._user, self._settings))
-        if known is not None:
+        if known is not None and not self._keeps:
             self._finish(known)
             return
         self._borrow()
@@ -91,7 +100,14 @@ class Welcome(Borrower):
         if len(welcomes) >= _MOST_WELCOMES:
             welcomes.clear()
         known = welcomes[self._user, self._settings] = dict(backend.parameters)
-        self._pool.release(backend)
+        if (
+            self._keeps
+            and self._done is not None
+            and backend.node is self._context.topology.primary
+        ):
+            self.kept = self._pool, backend
+        else:
+            self._pool.release(backend)
         self._finish(known)
 
     def backend_lost(self, error: PgError) -> None:

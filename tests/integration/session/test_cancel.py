@@ -1,12 +1,16 @@
 """Cancel requests: they hit the query that they are for, or nothing."""
 
 import asyncio
+import os
 import random
+import signal
 import struct
+from pathlib import Path
 
+from tests.databases import Database
 from tests.integration.session.raw import SYNC, RawClient, client, query, run
 from tests.integration.session.test_session_state import crowded
-from tests.proxies import Proxy
+from tests.proxies import Proxy, running_proxy
 
 __all__ = ["crowded"]
 
@@ -53,6 +57,41 @@ async def test_while_waiting_for_a_connection(crowded: Proxy) -> None:
             await each.query("COMMIT")
             await each.leave()
         assert (await one.query("SELECT 1")).value == "1"
+
+
+async def test_while_the_connection_is_made_ready(database: Database, tmp_path: Path) -> None:
+    """The query is not on the server yet: it must not be sent any more."""
+    with running_proxy(database, tmp_path, extra="[pool]\nsize = 1\n") as proxy:
+        async with client(proxy, work_mem="7MB") as one, client(proxy) as two:
+            pid = int((await two.query("SELECT pg_backend_pid() FROM pg_sleep(0)")).value or "")
+            await two.query("CREATE TABLE taken (id int)")
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                one.send(query("INSERT INTO taken VALUES (1)"))
+                await asyncio.sleep(0.1)
+                await cancel(proxy, one.process_id, one.secret)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert (await one.until("Z")).errors == ["57014"]
+            assert (await one.query("SELECT count(*) FROM taken")).value == "0"
+
+
+async def test_is_over_when_its_connection_ends(crowded: Proxy) -> None:
+    """What is run from then on is not hit."""
+    async with client(crowded) as one:
+        await one.query("BEGIN")  # the server connection stays
+        for _ in range(30):
+            await one.query("SAVEPOINT here")
+            one.send(query("SELECT pg_sleep(20)"))
+            await asyncio.sleep(0.01)
+            await cancel(crowded, one.process_id, one.secret)
+            assert (await one.until("Z")).errors == ["57014"]
+            one.send(query("ROLLBACK TO here"))
+            assert not (await one.until("Z")).errors
+            one.send(query("SELECT 1 FROM pg_sleep(0.001)"))
+            await cancel(crowded, one.process_id, one.secret)
+            await one.until("Z")
+            assert not (await one.query("ROLLBACK TO here")).errors
 
 
 async def test_wrong_keys_cancel_nothing(crowded: Proxy) -> None:

@@ -270,3 +270,16 @@ async def test_parsing_a_name_twice_is_an_error(module_proxy: Proxy) -> None:
         reply = await one.ask(close("twice"), parse("SELECT 2", "twice"), SYNC)
         assert reply.kinds == "31Z"
         assert (await one.ask(bind(name="twice"), execute(), SYNC)).value == "2"
+
+
+async def test_what_comes_without_a_sync_is_run_all_the_same(module_proxy: Proxy) -> None:
+    """A server doesn't wait for a Sync to run what it has, and sends an error at once."""
+    async with client(module_proxy) as one:
+        await one.query("CREATE TABLE unended (id int PRIMARY KEY)")
+        insert = run("INSERT INTO unended VALUES (1)")
+        one.send(insert, insert, run("SELECT 3"))
+        reply = await one.until("E")
+        assert reply.errors == ["23505"]
+        one.send(run("SELECT 4"), SYNC)
+        assert (await one.until("Z")).kinds == "Z"
+        assert (await one.query("SELECT count(*) FROM unended")).value == "0"
