@@ -8,14 +8,14 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-from proxy.pool.settings_state import SettingsState
+from proxy.pool.settings_state import SettingsState, difference
 from proxy.routing.plan import Access, Plan
 from proxy.session import settings_sync
 from proxy.session.batch import AS_PARSE
 from proxy.session.exchange import Exchange
 from proxy.session.link import Link
 from proxy.session.relay import Relay
-from proxy.session.transaction import IDLE, Transaction
+from proxy.session.transaction import IDLE, IN_TRANSACTION, Transaction
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -129,6 +129,27 @@ class Settlement(Link):
         elif self._abandoned:
             self._unlink(discard=True)
             self._settle()
+        elif self._client.transaction.restores:
+            self._restore_within()
+        else:
+            self._session.idle()
+
+    def _restore_within(self) -> None:
+        """A RESET in a transaction gave the server's default where the client has its own."""
+        client = self._client
+        sql = settings_sync.restoration(client.transaction, client.startup_settings)
+        if sql and self._relay.status == IN_TRANSACTION:
+            self._ask(sql, self._restored_within)
+        else:
+            self._session.idle()
+
+    def _restored_within(self, exchange: Exchange) -> None:
+        self._pass_statuses(exchange.statuses)
+        if self._abandoned:
+            self._unlink(discard=True)
+            self._settle()
+        elif exchange.error is not None:
+            self._session.fatal(exchange.error)
         else:
             self._count_unfinished()
             self._session.idle()
@@ -169,7 +190,7 @@ class Settlement(Link):
                 self._read_back(transaction)
                 return
             self._take_settings(settings_sync.after_reset(client.startup_settings))
-        self._let_go()
+        self._keep_settings()
 
     def _read_back(self, transaction: Transaction) -> None:
         client = self._client
@@ -186,6 +207,28 @@ class Settlement(Link):
         self._take_settings(
             settings_sync.after(transaction, client.settings, client.startup_settings, exchange)
         )
+        self._keep_settings()
+
+    def _keep_settings(self) -> None:
+        """A backend that stays with the session gets the state back that a RESET took from it."""
+        backend, client = self.backend, self._client
+        stays = (client.facts.pinned is not None or self._keeps_backend) and not self._abandoned
+        sql = (
+            difference(backend.settings, client.settings) if backend is not None and stays else b""
+        )
+        if sql:
+            self._ask(sql, self._settings_kept)
+        else:
+            self._let_go()
+
+    def _settings_kept(self, exchange: Exchange) -> None:
+        if exchange.error is not None:
+            self._session.fatal(exchange.error)
+            return
+        assert self.backend is not None
+        self._pass_statuses(exchange.statuses)
+        self.backend.settings = self._client.settings
+        self._misinformed = False
         self._let_go()
 
     def _take_settings(self, states: tuple[SettingsState, SettingsState]) -> None:

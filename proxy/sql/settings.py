@@ -1,7 +1,7 @@
 """Which session settings a statement changes: SET, RESET and set_config()."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.sql.lexer import Lexeme, Token, string_value
 
@@ -33,6 +33,7 @@ class Changes:
 
     settings: frozenset[str] = frozenset()
     settings_unknown: bool = False
+    restores: frozenset[str] = frozenset()
     resets_all: bool = False
     sets_transaction: bool = False
     authorization: bool = False  # SET or RESET SESSION AUTHORIZATION
@@ -41,6 +42,7 @@ class Changes:
         return Changes(
             self.settings | other.settings,
             self.settings_unknown or other.settings_unknown,
+            self.restores | other.restores,
             self.resets_all or other.resets_all,
             self.sets_transaction or other.sets_transaction,
             self.authorization or other.authorization,
@@ -63,6 +65,8 @@ def of_set(tokens: Sequence[Token]) -> Changes:
     changes = _named(tokens[skip:])
     if local:
         return Changes(sets_transaction=changes.sets_transaction)
+    if tokens[-1].word == "default" or [token.word for token in tokens[-2:]] == ["zone", "local"]:
+        return replace(changes, restores=changes.settings)
     return changes
 
 
@@ -77,7 +81,8 @@ def of_reset(tokens: Sequence[Token]) -> Changes:
     """What RESET changes; `tokens` start with RESET."""
     if len(tokens) == 2 and tokens[1].word == "all":
         return ALL
-    return _named(tokens[1:])
+    changes = _named(tokens[1:])
+    return replace(changes, restores=changes.settings)
 
 
 def _named(tokens: Sequence[Token]) -> Changes:
