@@ -21,17 +21,21 @@ class Registry:
 
     def add(self, session: "Session") -> tuple[int, bytes]:
         """(process id, secret) for the client's BackendKeyData."""
-        while (process_id := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
-            pass
+        process_id = self._free_id()
         secret = secrets.token_bytes(4)
         self._sessions[process_id] = (secret, session)
         self._keys[session] = process_id
         return process_id, secret
 
+    def _free_id(self) -> int:
+        while True:
+            process_id = secrets.randbelow(0x7FFFFFFE) + 1
+            if process_id not in self._sessions and process_id not in self._others:
+                return process_id
+
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
         """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
-        while (process_id := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
-            pass
+        process_id = self._free_id()
         secret = secrets.token_bytes(4)
         self._others[process_id] = (secret, cancel)
         return process_id, secret

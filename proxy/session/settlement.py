@@ -213,22 +213,17 @@ class Settlement(Link):
         """A backend that stays with the session gets the state back that a RESET took from it."""
         backend, client = self.backend, self._client
         stays = (client.facts.pinned is not None or self._keeps_backend) and not self._abandoned
-        sql = (
-            difference(backend.settings, client.settings) if backend is not None and stays else b""
-        )
-        if sql:
-            self._ask(sql, self._settings_kept)
-        else:
+        if backend is None or not stays or backend.settings is client.settings:
             self._let_go()
+        else:
+            self._ask(difference(backend.settings, client.settings), self._settings_kept)
 
     def _settings_kept(self, exchange: Exchange) -> None:
-        if exchange.error is not None:
-            self._session.fatal(exchange.error)
-            return
         assert self.backend is not None
-        self._pass_statuses(exchange.statuses)
-        self.backend.settings = self._client.settings
-        self._misinformed = False
+        if exchange.error is None:  # else a role that it has taken on may not set what it did
+            self._pass_statuses(exchange.statuses)
+            self.backend.settings = self._client.settings
+            self._misinformed = False
         self._let_go()
 
     def _take_settings(self, states: tuple[SettingsState, SettingsState]) -> None:

@@ -51,6 +51,7 @@ class Changes:
 
 ALL = Changes(settings_unknown=True, resets_all=True)
 UNKNOWN = Changes(settings_unknown=True)
+_AUTHORIZATION = Changes(frozenset({"role"}), authorization=True)  # it ends SET ROLE
 
 
 def of_set(tokens: Sequence[Token]) -> Changes:
@@ -82,14 +83,14 @@ def of_reset(tokens: Sequence[Token]) -> Changes:
     if len(tokens) == 2 and tokens[1].word == "all":
         return ALL
     changes = _named(tokens[1:])
-    return replace(changes, restores=changes.settings)
+    return changes if changes.authorization else replace(changes, restores=changes.settings)
 
 
 def _named(tokens: Sequence[Token]) -> Changes:
     """The setting that `tokens`, which follow SET or RESET and its qualifier, begin with."""
     words = [token.word for token in tokens[:3]]
     if words[:2] == ["session", "authorization"]:
-        return Changes(authorization=True)
+        return _AUTHORIZATION
     if words[:1] == ["transaction"]:
         return Changes(sets_transaction=True)
     if words[1:2] not in (["="], ["to"], ["."]):
@@ -104,7 +105,7 @@ def _by_name(name: str) -> Changes:
     if name in _OF_TRANSACTION:
         return Changes(sets_transaction=True)
     if name == "session_authorization":
-        return Changes(authorization=True)
+        return _AUTHORIZATION
     return Changes(frozenset({name}))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from proxy.local.postgres import SUPERUSER
 from tests.databases import Database
 from tests.proxies import Proxy, running_proxy
 
@@ -78,3 +79,28 @@ def test_a_value_set_after_the_reset_stands(connection: Connection) -> None:
         connection.execute("RESET datestyle")
         connection.execute("SET datestyle = 'SQL, DMY'")
     assert seen(connection) == ("SQL, DMY", "7")
+
+
+def test_resetting_the_session_authorization_ends_the_role(
+    database: Database, tmp_path: Path
+) -> None:
+    superuser = database.stack.primary
+    login = f'[[auth.users]]\nname = "{SUPERUSER}"\npassword = "{superuser.superuser_password}"\n'
+    roles = "SELECT current_user::text, current_setting('role')"
+    with (
+        running_proxy(database, tmp_path, extra=login) as proxy,
+        psycopg.connect(
+            proxy.dsn(),
+            user=SUPERUSER,
+            password=superuser.superuser_password,
+            options=OPTIONS,
+            autocommit=True,
+        ) as connection,
+    ):
+        connection.execute(f"SET SESSION AUTHORIZATION {database.user}")
+        connection.execute(f"SET ROLE {database.user}")
+        assert connection.execute(roles).fetchone() == (database.user, database.user)
+        connection.execute("RESET SESSION AUTHORIZATION")
+        for _ in range(2):
+            assert connection.execute(roles).fetchone() == (SUPERUSER, "none")
+            connection.execute("RESET datestyle")
