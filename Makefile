@@ -29,7 +29,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled bench check format lock clean
+.PHONY: setup compiled demo test test-compiled regress bench check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -81,6 +81,11 @@ test-compiled: $(COMPILED)
 test: $(STAMP)
 	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" $(ARGS)
 	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
+
+# PostgreSQL's own regression tests, directly and through Penstock. Needs Debian's postgresql-15 (or
+# another major version), postgresql-contrib, gcc and access to the distribution's package mirror.
+regress: $(STAMP)
+	$(BIN)/python -m tests.suites.postgres $(ARGS)
 
 bench: $(COMPILED)
 	@$(BIN)/python -m benchmarks.relay --also interpreted=. $(ARGS)

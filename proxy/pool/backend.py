@@ -58,6 +58,7 @@ class Backend(ChannelProtocol):
         "prepared",
         "process_id",
         "secret",
+        "sequences",
         "settings",
         "transport",
         "unnamed",
@@ -86,6 +87,8 @@ class Backend(ChannelProtocol):
         self.settings: SettingsState = DEFAULTS
         self.prepared: dict[bytes, None] = {}
         """Server-side names of prepared statements, least recently prepared first."""
+        self.sequences: object | None = None
+        """Whose writes were the last: `session.sequences.Sequences`."""
         self.unnamed: object | None = None
         """What the unnamed statement was parsed from."""
         self.pending_cancels = 0

@@ -96,6 +96,14 @@ class Pool:
         self._grow()
         return None
 
+    def put_first(self, backend: Backend) -> bool:
+        """Lend this backend at the next `acquire`; false if it isn't free."""
+        if self._waiting or backend not in self._idle:
+            return False
+        self._idle.remove(backend)
+        self._idle.append(backend)
+        return True
+
     def forget(self, borrower: Borrower) -> None:
         """The borrower no longer waits."""
         self._waiting = deque(item for item in self._waiting if item[1] is not borrower)

@@ -16,6 +16,7 @@ from proxy.session.exchange import Exchange
 from proxy.session.link import Link
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE, IN_TRANSACTION, Transaction
+from proxy.sql.pins import SEQUENCE_PIN
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -31,6 +32,7 @@ _DEALLOCATED: Final = frozenset({"PREPARE"})
 _DISCARDED: Final = _DEALLOCATED | {
     "DECLARE … WITH HOLD",
     "LISTEN",
+    SEQUENCE_PIN,
     "session advisory lock",
     "temporary object",
     "temporary schema",
@@ -86,10 +88,16 @@ class Settlement(Link):
                 backend.unnamed = None
                 self._session.forget_statements()
                 self._unpin(_DISCARDED if plan.kind == "discard" else _DEALLOCATED)
+                if plan.kind == "discard":
+                    self._sequences.forget()
+                    backend.sequences = None
         facts.in_transaction = relay.status != IDLE
         if relay.status == IDLE and self._wrote():
             tables = frozenset(self._client.transaction.writes)
             self._client.wrote_at = self._context.writes.tick(tables)
+            if self._sequences.wrote(backend):
+                self._pins.add(SEQUENCE_PIN)
+                facts.pinned = facts.pinned or SEQUENCE_PIN
 
     def _unpin(self, gone: frozenset[str]) -> None:
         """State of these kinds is no more; without any the backend need not be kept."""

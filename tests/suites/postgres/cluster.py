@@ -14,6 +14,8 @@ from tests.suites.postgres.source import Suite
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 DATABASE = "regression"
+RESTORED = "restored"
+"""What dumps are restored into."""
 
 # As pg_regress configures a server of its own; and nothing is kept over a crash of the machine.
 _CONFIGURATION = """
@@ -59,13 +61,18 @@ class Cluster:
         doing = f"the suite's server: {program}"
         return processes.run(command, account=self.account, doing=doing, input_text=text)
 
-    def make_database(self) -> None:
-        """The empty database that the tests begin with, and settings as pg_regress makes them."""
-        settings = [(name, "C") for name in _MESSAGES]
+    def make_database(self, name: str) -> None:
+        """An empty database with the settings that pg_regress gives its own."""
+        settings = [(each, "C") for each in _MESSAGES]
         settings += [("bytea_output", "hex"), ("timezone_abbreviations", "Default")]
-        sql = f"CREATE DATABASE {DATABASE} TEMPLATE template0;\n" + "".join(
-            f"ALTER DATABASE {DATABASE} SET {name} TO '{value}';\n" for name, value in settings
-        )
+        lines = [f"ALTER DATABASE {name} SET {each} TO '{value}';" for each, value in settings]
+        self._psql("\n".join([f"CREATE DATABASE {name} TEMPLATE template0;", *lines]))
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database whoever uses it."""
+        self._psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _psql(self, sql: str) -> None:
         where = ("-h", HOST, "-p", str(self.port), "-U", SUPERUSER, "-d", "postgres")
         self.run("psql", "-Xq", "-v", "ON_ERROR_STOP=1", *where, "-f", "-", text=sql)
 
@@ -89,7 +96,7 @@ def running_cluster(
         file.write(_CONFIGURATION + own + configuration)
     cluster.run("pg_ctl", "start", "-w", "-s", "-D", str(data), "-l", str(data / "log"))
     try:
-        cluster.make_database()
+        cluster.make_database(DATABASE)
         yield cluster
     finally:
         cluster.run("pg_ctl", "stop", "-w", "-s", "-m", "immediate", "-D", str(data))
