@@ -30,7 +30,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled suites bench check format lock clean
+.PHONY: setup compiled demo test test-compiled suites regress bench check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -50,7 +50,7 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
 	@echo "Installing what the lock files name"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements-build.txt
-	@$(UV) pip sync --quiet --require-hashes requirements.txt || { \
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements.txt || { \
 		echo "uv could not install; trying pip, which has settings of its own" >&2; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 			-r requirements.txt; }
@@ -86,6 +86,11 @@ test: $(STAMP)
 # ARGS=--help lists what can be chosen; Ctrl-C ends it at any time.
 suites: $(STAMP)
 	@$(BIN)/python -m tests.suites $(ARGS)
+
+# PostgreSQL's own regression tests, directly and through Penstock. Needs Debian's postgresql-15 (or
+# another major version), postgresql-contrib, gcc and access to the distribution's package mirror.
+regress: $(STAMP)
+	$(BIN)/python -m tests.suites.postgres $(ARGS)
 
 bench: $(COMPILED)
 	@$(BIN)/python -m benchmarks.relay --also interpreted=. $(ARGS)

@@ -59,6 +59,7 @@ class Backend(ChannelProtocol):
         "prepared",
         "process_id",
         "secret",
+        "sequences",
         "settings",
         "transport",
         "unnamed",
@@ -88,6 +89,8 @@ class Backend(ChannelProtocol):
         self.prepared: dict[bytes, Description | None] = {}
         """Prepared statements by server-side name, first prepared first, and what they are: None
         where nobody has asked, STALE where it must be parsed anew."""
+        self.sequences: object | None = None
+        """Whose writes were the last: `session.sequences.Sequences`."""
         self.unnamed: object | None = None
         """What the unnamed statement was parsed from."""
         self.pending_cancels = 0

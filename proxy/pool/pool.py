@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -96,6 +96,14 @@ class Pool:
         self._grow()
         return None
 
+    def put_first(self, backend: Backend) -> bool:
+        """Lend this backend at the next `acquire`; false if it isn't free."""
+        if self._waiting or backend not in self._idle:
+            return False
+        self._idle.remove(backend)
+        self._idle.append(backend)
+        return True
+
     def forget(self, borrower: Borrower) -> None:
         """The borrower no longer waits."""
         self._waiting = deque(item for item in self._waiting if item[1] is not borrower)
@@ -163,15 +171,32 @@ class Pool:
         spawn(self._connect(), f"connect {self.node.name}")
 
     async def _connect(self) -> None:
+        try:
+            backend = await self.open({"application_name": "penstock"}, self._lost)
+        except PgError as error:
+            self._connecting -= 1
+            self._connect_failed(error)
+        else:
+            self._connecting -= 1
+            self._connected(backend)
+
+    async def open(
+        self, parameters: Mapping[str, str], on_lost: Callable[[Backend], None]
+    ) -> Backend:
+        """A new connection, logged in with these start-up parameters besides user and database.
+
+        It is the caller's and does not count as one of the pool's; `on_lost` hears of its end.
+        Raises PgError.
+        """
         ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
 
         def on_ready(backend: Backend) -> None:
             if not ready.done():
                 ready.set_result(backend)
 
-        def on_lost(backend: Backend, error: PgError) -> None:
+        def lost(backend: Backend, error: PgError) -> None:
             if ready.done():
-                self._lost(backend)
+                on_lost(backend)
             else:
                 ready.set_exception(error)
 
@@ -179,31 +204,22 @@ class Pool:
         login = ServerLogin(
             self.login.user,
             self.login.password,
-            {"database": address.database, "application_name": "penstock"},
+            {"database": address.database, **parameters},
         )
-        backend = Backend(self.node, login, on_ready, on_lost)
+        backend = Backend(self.node, login, on_ready, lost)
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
                 await connect(address.host, address.port, backend)
                 await ready
         except (OSError, TimeoutError) as error:
-            self._connecting -= 1
             ready.cancel()
             backend.close()
-            self._connect_failed(
-                PgError(
-                    errors.CONNECTION_FAILURE,
-                    f"can't connect to {self.node.name} at {address}: "
-                    f"{error or 'no answer in time'}",
-                    "check that the server runs and that the address in the configuration is right",
-                )
-            )
-        except PgError as error:
-            self._connecting -= 1
-            self._connect_failed(error)
-        else:
-            self._connecting -= 1
-            self._connected(backend)
+            raise PgError(
+                errors.CONNECTION_FAILURE,
+                f"can't connect to {self.node.name} at {address}: {error or 'no answer in time'}",
+                "check that the server runs and that the address in the configuration is right",
+            ) from error
+        return backend
 
     def _connected(self, backend: Backend) -> None:
         self._last_error = None

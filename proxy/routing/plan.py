@@ -53,6 +53,9 @@ class ShardPlan:
     Raises `proxy.routing.route.ShardRefused`."""
 
 
+EVERY_SETTING = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a statement is not run: an ErrorResponse in the making."""
@@ -93,6 +96,8 @@ class Plan:
     transaction."""
     settings: frozenset[str] = frozenset()
     settings_unknown: bool = False
+    restores: frozenset[str] = frozenset()
+    """Settings that get their start-up value, or EVERY_SETTING; for a string of one statement."""
     resets_all: bool = False
     sets_transaction: bool = False
     """SET TRANSACTION: isolation may differ from what BEGIN said."""

@@ -7,7 +7,7 @@ from proxy.config.settings import CacheSettings, RoutingSettings
 from proxy.routing.caching import cache_plan, uncacheable
 from proxy.routing.explain import explained_statement
 from proxy.routing.judge import Verdict, judge
-from proxy.routing.plan import Access, CachePlan, Plan, Refusal, ShardPlan
+from proxy.routing.plan import EVERY_SETTING, Access, CachePlan, Plan, Refusal, ShardPlan
 from proxy.routing.relations import ANYTHING, resolve_reads
 from proxy.routing.rules import Subject, routing_rule, tables_covered
 from proxy.routing.sharded import shard_plan
@@ -93,6 +93,7 @@ class Planner:
                 *(each.settings for each in statements), *(each.settings for each in verdicts)
             ),
             settings_unknown=any(each.settings_unknown for each in statements),
+            restores=_restores(statements),
             resets_all=any(each.resets_all for each in statements),
             sets_transaction=any(
                 each.sets_transaction or each.kind is Kind.UNKNOWN for each in statements
@@ -254,6 +255,13 @@ def _deallocates_all(statement: Statement) -> bool:
 
 def _name(statements: Iterable[Statement], kind: Kind) -> str | None:
     return _first(each.name for each in statements if each.kind is kind)
+
+
+def _restores(statements: tuple[Statement, ...]) -> frozenset[str]:
+    """As `Plan.restores`; of several statements the last word on each is not known."""
+    if len(statements) != 1:
+        return frozenset()
+    return frozenset({EVERY_SETTING}) if statements[0].resets_all else statements[0].restores
 
 
 def _first(values: Iterable[str | None]) -> str | None:

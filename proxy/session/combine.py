@@ -49,6 +49,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
         rolls_back=all(plan.rolls_back for plan in plans),
         settings=frozenset().union(*(plan.settings for plan in plans)),
         settings_unknown=any(plan.settings_unknown for plan in plans),
+        restores=_restores(plans),
         resets_all=any(plan.resets_all for plan in plans),
         sets_transaction=any(plan.sets_transaction for plan in plans),
         pins=joined(plan.pins for plan in plans),
@@ -57,6 +58,13 @@ def combine(plans: Sequence[Plan]) -> Plan:
         changes_schema=any(plan.changes_schema for plan in plans),
         shard=next((plan.shard for plan in plans if plan.shard), None),
     )
+
+
+def _restores(plans: Sequence[Plan]) -> frozenset[str]:
+    restored: frozenset[str] = frozenset()
+    for plan in plans:
+        restored = restored - plan.settings | plan.restores
+    return restored
 
 
 def unexecuted(plan: Plan) -> Plan:
@@ -72,6 +80,7 @@ def unexecuted(plan: Plan) -> Plan:
         rolls_back=False,
         settings=frozenset(),
         settings_unknown=False,
+        restores=frozenset(),
         resets_all=False,
         sets_transaction=False,
         pins=None,

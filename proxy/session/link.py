@@ -21,6 +21,7 @@ from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
+from proxy.session.sequences import Sequences
 from proxy.session.transaction import IDLE
 from proxy.topology.node import Node, Role
 from proxy.wire import errors, messages
@@ -82,6 +83,7 @@ class Link(Borrower):
         self._keeps_backend = context.pool_settings.mode == "session"
         if self._keeps_backend:
             client.facts.pinned = "session pooling keeps one connection to the primary"
+        self._sequences = Sequences()
         self.route: Route | None = None
         self.backend: Backend | None = None
         self.unsynced = False
@@ -242,6 +244,14 @@ class Link(Borrower):
             and not self.unsynced
             and not batch.shape.strip(b"PdCH")
         )
+
+    def has_sequences(self) -> bool:
+        """Whether what the session's nextval() gave can be asked for now."""
+        if self.backend is not None or self._keeps_backend:
+            return True
+        backend = self._sequences.backend()
+        pool = None if backend is None else self._pools.get(backend.node.name)
+        return backend is not None and pool is not None and pool.put_first(backend)
 
     def _may_retry(self) -> bool:
         """Whether a standby's refusal, or its loss, can be made good on another node."""

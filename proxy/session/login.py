@@ -8,10 +8,13 @@ from typing import Protocol
 import structlog
 
 from proxy.net.channel import Channel, ChannelProtocol
+from proxy.pool.backend import Backend
+from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, intern_settings
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.registry import Registry
+from proxy.session.replication import Opening, Tunnel, database_of, wants_replication
 from proxy.session.session import Session
 from proxy.session.welcome import Welcome
 from proxy.topology.counters import Counters
@@ -56,7 +59,7 @@ class LoginProtocol(ChannelProtocol):
         self._buffer = b""
         self._startup: startup.StartupMessage | None = None
         self._login: ClientLogin | None = None
-        self._welcome: Welcome | None = None
+        self._welcome: Welcome | Opening | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._over = False
         self._counted = False
@@ -151,7 +154,11 @@ class LoginProtocol(ChannelProtocol):
         if console is not None:
             self._enter(console, user)
             return
-        context = reception.databases.get(database)
+        replicates = wants_replication(parameters)
+        if replicates:
+            context = database_of(parameters, reception.databases)
+        else:
+            context = reception.databases.get(database)
         if context is None:
             known = ", ".join(sorted(reception.databases)) or "none"
             raise PgError(
@@ -165,12 +172,9 @@ class LoginProtocol(ChannelProtocol):
                 f'database "{database}" is not currently accepting connections',
                 "an administrator has disabled it: ENABLE in the admin console undoes that",
             )
-        if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
-            raise PgError(
-                errors.FEATURE_NOT_SUPPORTED,
-                "replication connections do not pass through Penstock",
-                "connect to the server itself for replication",
-            )
+        if replicates:
+            self._replicate(context, user, parameters)
+            return
         settings = _settings(parameters)
         if self._deadline is not None:
             self._deadline.cancel()  # the pool sets the limit from here on, also while paused
@@ -182,6 +186,32 @@ class LoginProtocol(ChannelProtocol):
             keeps=context.keeps_backends,
         )
         self._welcome.start()
+
+    def _replicate(
+        self, context: DatabaseContext, user: str, parameters: Mapping[str, str]
+    ) -> None:
+        def opened(outcome: Backend | PgError) -> None:
+            if isinstance(outcome, PgError):
+                self._refuse(outcome)
+            else:
+                self._tunnel(outcome, opening.pool)
+
+        self._welcome = opening = Opening(context, user, parameters, opened)
+        opening.start()
+
+    def _tunnel(self, backend: Backend, pool: Pool) -> None:
+        registry, counters = self._reception.registry, self._reception.counters
+
+        def closed() -> None:
+            registry.remove_other(process_id)
+            counters.clients -= 1
+
+        tunnel = Tunnel(backend, pool, counters, closed)
+        process_id, secret = registry.add_other(tunnel.cancel)
+        counters.logins += 1
+        self._counted = False  # the tunnel is, from now on
+        self._write(_greeting(backend.parameters, process_id, secret))
+        tunnel.start(self._let_go(), self._buffer)
 
     def _enter(self, console: Console, user: str) -> None:
         error = console.admit(user)
@@ -205,24 +235,13 @@ class LoginProtocol(ChannelProtocol):
         registry, counters = self._reception.registry, self._reception.counters
         client = Client(user, settings, settings, dict(outcome))
         session = Session(context, client, registry.remove)
-        kept = None if self._welcome is None else self._welcome.kept
+        kept = self._welcome.kept if isinstance(self._welcome, Welcome) else None
         if kept is not None:
             session.upstream.adopt(*kept)
         process_id, secret = registry.add(session, None if kept is None else kept[1].process_id)
         counters.logins += 1
         self._counted = False  # the session is, from now on
-        self._write(
-            b"".join(
-                (
-                    *(
-                        messages.message(b"S", name + b"\0" + value + b"\0")
-                        for name, value in outcome.items()
-                    ),
-                    messages.backend_key_data(process_id, secret),
-                    messages.READY_IDLE,
-                )
-            )
-        )
+        self._write(_greeting(outcome, process_id, secret))
         session.start(self._let_go(), self._buffer)
 
     def _let_go(self) -> Channel:
@@ -275,6 +294,15 @@ class LoginProtocol(ChannelProtocol):
             self._deadline.cancel()
         if self._welcome is not None:
             self._welcome.cancel()
+
+
+def _greeting(parameters: Mapping[bytes, bytes], process_id: int, secret: bytes) -> bytes:
+    """What a client is told once it is logged in."""
+    statuses = (
+        messages.message(b"S", name + b"\0" + value + b"\0") for name, value in parameters.items()
+    )
+    key = messages.backend_key_data(process_id, secret)
+    return b"".join((*statuses, key, messages.READY_IDLE))
 
 
 def _settings(parameters: Mapping[str, str]) -> SettingsState:

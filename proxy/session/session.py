@@ -14,7 +14,7 @@ from proxy.net.channel import Channel
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
-from proxy.session import caching, states
+from proxy.session import caching, sequences, states
 from proxy.session.answers import answer, failure
 from proxy.session.batch import (
     CLOSES,
@@ -210,6 +210,8 @@ class Session(Downstream):
             pass
         elif plan.deallocates is not None and self._intake.forget(plan.deallocates.encode()):
             self._answer_command("DEALLOCATE", transaction.status)
+        elif sequences.looks_back(plan) and not self.upstream.has_sequences():
+            self.refuse(sequences.LOST)
         else:
             return self._deferred(batch, plan)
         return True

@@ -12,11 +12,12 @@ from typing import Final
 from proxy.pool.settings_state import (
     DEFAULTS,
     SettingsState,
+    difference,
     intern_settings,
     read_back,
     read_back_all,
 )
-from proxy.routing.plan import Plan
+from proxy.routing.plan import EVERY_SETTING, Plan
 from proxy.session.batch import Batch
 from proxy.session.binding import decode_parameters
 from proxy.session.exchange import Exchange
@@ -92,6 +93,17 @@ def after(
 def after_reset(startup: SettingsState) -> tuple[SettingsState, SettingsState]:
     """The settings (of the session, of its backend) after RESET ALL."""
     return startup, DEFAULTS
+
+
+def restoration(transaction: Transaction, startup: SettingsState) -> bytes:
+    """SQL that gives settings which were reset the client's start-up values; perhaps empty.
+
+    For within the transaction: after it the backend is brought into the session's state anyway.
+    """
+    names, transaction.restores = transaction.restores, set()
+    every = EVERY_SETTING in names
+    values = {name: value for name, value in startup.values.items() if every or name in names}
+    return difference(DEFAULTS, intern_settings(values))
 
 
 def _asks_all(transaction: Transaction, startup: SettingsState) -> bool:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Final
 
 from proxy.pool.description import STALE
-from proxy.pool.settings_state import SettingsState
+from proxy.pool.settings_state import SettingsState, difference
 from proxy.routing.plan import Access, Plan
 from proxy.session import settings_sync
 from proxy.session.batch import AS_PARSE, QUERY, Batch
@@ -17,8 +17,8 @@ from proxy.session.exchange import Exchange
 from proxy.session.link import Link
 from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
-from proxy.session.transaction import IDLE, Transaction
-from proxy.sql.pins import HELD_CURSORS, is_over
+from proxy.session.transaction import IDLE, IN_TRANSACTION, Transaction
+from proxy.sql.pins import HELD_CURSORS, SEQUENCE_PIN, is_over
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -34,6 +34,7 @@ _DISCARDED: Final = _DEALLOCATED | {
     HELD_CURSORS,
     "LISTEN",
     "holds an advisory lock",
+    SEQUENCE_PIN,
     "session advisory lock",
     "settings that a function may have changed",
     "temporary object",
@@ -110,12 +111,18 @@ class Settlement(Link):
                 backend.unnamed = None
                 self._session.forget_statements()
                 self._unpin(_DISCARDED if plan.kind == "discard" else _DEALLOCATED)
+                if plan.kind == "discard":
+                    self._sequences.forget()
+                    backend.sequences = None
             if plan.ends and self._ran_alone():
                 self._unpin(plan.ends)
         facts.in_transaction = relay.status != IDLE
         if relay.status == IDLE and self._wrote():
             tables = frozenset(self._client.transaction.writes)
             self._client.wrote_at = self._context.writes.tick(tables)
+            if self._sequences.wrote(backend):
+                self._pins.add(SEQUENCE_PIN)
+                facts.pinned = facts.pinned or SEQUENCE_PIN
 
     def _unpin(self, gone: frozenset[str]) -> None:
         """State of these kinds is no more; without any the backend need not be kept."""
@@ -163,6 +170,27 @@ class Settlement(Link):
         elif self._abandoned:
             self._unlink(discard=True)
             self._settle()
+        elif self._client.transaction.restores:
+            self._restore_within()
+        else:
+            self._session.idle()
+
+    def _restore_within(self) -> None:
+        """A RESET in a transaction gave the server's default where the client has its own."""
+        client = self._client
+        sql = settings_sync.restoration(client.transaction, client.startup_settings)
+        if sql and self._relay.status == IN_TRANSACTION:
+            self._ask(sql, self._restored_within)
+        else:
+            self._session.idle()
+
+    def _restored_within(self, exchange: Exchange) -> None:
+        self._pass_statuses(exchange.statuses)
+        if self._abandoned:
+            self._unlink(discard=True)
+            self._settle()
+        elif exchange.error is not None:
+            self._session.fatal(exchange.error)
         else:
             self._count_unfinished()
             self._session.idle()
@@ -203,7 +231,7 @@ class Settlement(Link):
                 self._read_back(transaction)
                 return
             self._take_settings(settings_sync.after_reset(client.startup_settings))
-        self._let_go()
+        self._keep_settings()
 
     def _read_back(self, transaction: Transaction) -> None:
         client = self._client
@@ -220,6 +248,23 @@ class Settlement(Link):
         self._take_settings(
             settings_sync.after(transaction, client.settings, client.startup_settings, exchange)
         )
+        self._keep_settings()
+
+    def _keep_settings(self) -> None:
+        """A backend that stays with the session gets the state back that a RESET took from it."""
+        backend, client = self.backend, self._client
+        stays = (client.facts.pinned is not None or self._keeps_backend) and not self._abandoned
+        if backend is None or not stays or backend.settings is client.settings:
+            self._let_go()
+        else:
+            self._ask(difference(backend.settings, client.settings), self._settings_kept)
+
+    def _settings_kept(self, exchange: Exchange) -> None:
+        assert self.backend is not None
+        if exchange.error is None:  # else a role that it has taken on may not set what it did
+            self._pass_statuses(exchange.statuses)
+            self.backend.settings = self._client.settings
+            self._misinformed = False
         self._let_go()
 
     def _take_settings(self, states: tuple[SettingsState, SettingsState]) -> None:

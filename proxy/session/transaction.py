@@ -40,6 +40,8 @@ class Transaction:
     touched: set[str] = field(default_factory=set)
     """Settings that may have another value after it."""
     touched_unknown: bool = False
+    restores: set[str] = field(default_factory=set)
+    """Settings that were reset: to the server's default, where the client expects its own."""
     reset_all: bool = False
     ready_at: float = 0.0
     """perf_counter() when its last answer was complete; 0: it has had none that left it open."""
@@ -54,6 +56,9 @@ class Transaction:
             self.wrote = True
         if plan.settings:
             self.touched |= plan.settings
+            self.restores -= plan.settings
+        if plan.restores:
+            self.restores |= plan.restores
         if plan.settings_unknown:
             self.touched_unknown = True
         if plan.resets_all:

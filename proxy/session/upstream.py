@@ -28,7 +28,6 @@ from proxy.session.transaction import ABORTED, FAILED, IDLE
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
-
 CANCELED: Final = PgError(errors.QUERY_CANCELED, "canceling statement due to user request")
 
 

@@ -87,6 +87,7 @@ def _changed(kind: Kind, changes: Changes) -> Statement:
         kind,
         settings=changes.settings,
         settings_unknown=changes.settings_unknown,
+        restores=changes.restores,
         resets_all=changes.resets_all,
         sets_transaction=changes.sets_transaction,
         pins="SET SESSION AUTHORIZATION" if changes.authorization else None,

@@ -6,7 +6,10 @@ from itertools import pairwise
 
 from proxy.sql.lexer import Token
 
+SEQUENCE_PIN = "currval() or lastval()"
 _PINNING_FUNCTIONS = {
+    "currval": SEQUENCE_PIN,
+    "lastval": SEQUENCE_PIN,
     "pg_advisory_lock": "session advisory lock",
     "pg_advisory_lock_shared": "session advisory lock",
     "pg_try_advisory_lock": "session advisory lock",

@@ -1,7 +1,7 @@
 """Which session settings a statement changes: SET, RESET and set_config()."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.sql.lexer import Lexeme, Token, string_value
 
@@ -33,6 +33,7 @@ class Changes:
 
     settings: frozenset[str] = frozenset()
     settings_unknown: bool = False
+    restores: frozenset[str] = frozenset()
     resets_all: bool = False
     sets_transaction: bool = False
     authorization: bool = False  # SET or RESET SESSION AUTHORIZATION
@@ -41,6 +42,7 @@ class Changes:
         return Changes(
             self.settings | other.settings,
             self.settings_unknown or other.settings_unknown,
+            self.restores | other.restores,
             self.resets_all or other.resets_all,
             self.sets_transaction or other.sets_transaction,
             self.authorization or other.authorization,
@@ -49,6 +51,7 @@ class Changes:
 
 ALL = Changes(settings_unknown=True, resets_all=True)
 UNKNOWN = Changes(settings_unknown=True)
+_AUTHORIZATION = Changes(frozenset({"role"}), authorization=True)  # it ends SET ROLE
 
 
 def of_set(tokens: Sequence[Token]) -> Changes:
@@ -63,6 +66,8 @@ def of_set(tokens: Sequence[Token]) -> Changes:
     changes = _named(tokens[skip:])
     if local:
         return Changes(sets_transaction=changes.sets_transaction)
+    if tokens[-1].word == "default" or [token.word for token in tokens[-2:]] == ["zone", "local"]:
+        return replace(changes, restores=changes.settings)
     return changes
 
 
@@ -77,14 +82,15 @@ def of_reset(tokens: Sequence[Token]) -> Changes:
     """What RESET changes; `tokens` start with RESET."""
     if len(tokens) == 2 and tokens[1].word == "all":
         return ALL
-    return _named(tokens[1:])
+    changes = _named(tokens[1:])
+    return changes if changes.authorization else replace(changes, restores=changes.settings)
 
 
 def _named(tokens: Sequence[Token]) -> Changes:
     """The setting that `tokens`, which follow SET or RESET and its qualifier, begin with."""
     words = [token.word for token in tokens[:3]]
     if words[:2] == ["session", "authorization"]:
-        return Changes(authorization=True)
+        return _AUTHORIZATION
     if words[:1] == ["transaction"]:
         return Changes(sets_transaction=True)
     if words[1:2] not in (["="], ["to"], ["."]):
@@ -99,7 +105,7 @@ def _by_name(name: str) -> Changes:
     if name in _OF_TRANSACTION:
         return Changes(sets_transaction=True)
     if name == "session_authorization":
-        return Changes(authorization=True)
+        return _AUTHORIZATION
     return Changes(frozenset({name}))
 
 

@@ -118,6 +118,8 @@ class Statement:
     """Session settings (GUCs) that this may change beyond its transaction, lower case."""
     settings_unknown: bool = False
     """It may change settings whose names the text doesn't tell; RESET ALL and DISCARD ALL too."""
+    restores: frozenset[str] = frozenset()
+    """Those of `settings` that get the value which they had at start-up: RESET, SET TO DEFAULT."""
     resets_all: bool = False  # RESET ALL, DISCARD ALL
     pins: str | None = None
     """Why this leaves state on its connection that can't be replayed: LISTEN, temporary table, …"""

@@ -3,11 +3,12 @@
 import pytest
 
 from proxy.pool.settings_state import DEFAULTS, SettingsState, intern_settings
+from proxy.routing.plan import EVERY_SETTING
 from proxy.session.batch import Batch
 from proxy.session.exchange import Exchange
 from proxy.session.intake import Intake
 from proxy.session.prepared import PreparedRegistry
-from proxy.session.settings_sync import after, after_reset, named_in, question
+from proxy.session.settings_sync import after, after_reset, named_in, question, restoration
 from proxy.session.transaction import Transaction
 from tests.integration.session import raw
 
@@ -93,3 +94,15 @@ def test_a_malformed_bind_names_nothing() -> None:
         raw.parse("SELECT $1"), raw.message("B", b"\0\0\0\0\0\1\0\0\0\x09a.b"), raw.SYNC
     )
     assert named_in(batch) == set()
+
+
+def test_a_reset_within_a_transaction_is_made_good_at_once() -> None:
+    startup = state(timezone=b"Asia/Tokyo", datestyle=b"German")
+    transaction = Transaction(restores={"timezone", "work_mem"})
+    asked = restoration(transaction, startup)
+    assert b"'timezone', 'Asia/Tokyo'" in asked
+    assert b"datestyle" not in asked
+    assert restoration(transaction, startup) == b""  # once is enough
+    everything = restoration(Transaction(restores={EVERY_SETTING}), startup)
+    assert b"'timezone'" in everything
+    assert b"'datestyle'" in everything

@@ -23,6 +23,7 @@ def _facts(statement: Statement) -> Iterator[str]:
     yield from _words("assigns", statement.assigned)
     yield from _words("calls", statement.functions)
     yield from _words("sets", statement.settings)
+    yield from _words("restores", statement.restores)
     if statement.begin is not None and statement.begin != Begin():
         yield _modes(statement.begin)
     if statement.name is not None:

@@ -1,0 +1,106 @@
+"""RESET gives a client the values that it asked for at start-up, as PostgreSQL does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from proxy.local.postgres import SUPERUSER
+from tests.databases import Database
+from tests.proxies import Proxy, running_proxy
+
+Connection = psycopg.Connection[tuple[object, ...]]
+OPTIONS = "-c datestyle=German -c my.tenant=7"
+
+
+@pytest.fixture(params=["transaction", "session"])
+def connection(
+    request: pytest.FixtureRequest, database: Database, tmp_path: Path
+) -> Iterator[Connection]:
+    """A client with settings of its own, in either mode."""
+    extra = f'[pool]\nmode = "{request.param}"\n'
+    with running_proxy(database, tmp_path, extra=extra) as proxy:
+        yield from _connected(proxy)
+
+
+def _connected(proxy: Proxy) -> Iterator[Connection]:
+    with psycopg.connect(proxy.dsn(), options=OPTIONS, autocommit=True) as connection:
+        yield connection
+
+
+def seen(connection: Connection) -> tuple[object, ...]:
+    query = "SELECT current_setting('datestyle'), current_setting('my.tenant', true)"
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row
+
+
+RESETS = ("RESET datestyle", "SET datestyle TO DEFAULT", "RESET ALL")
+
+
+@pytest.mark.parametrize("reset", [*RESETS, "DISCARD ALL"])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_after_a_statement(connection: Connection, reset: str, pinned: bool) -> None:
+    if pinned:
+        connection.execute("SELECT pg_advisory_lock(1)")
+    for _ in range(2):
+        connection.execute("SET datestyle = 'SQL'")
+        assert seen(connection) == ("SQL, DMY", "7")
+        connection.execute(reset)
+        assert seen(connection) == ("German, DMY", "7")
+        assert connection.info.parameter_status("DateStyle") == "German, DMY"
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_within_a_transaction(connection: Connection, reset: str, end: str) -> None:
+    connection.execute("SET datestyle = 'SQL'")
+    connection.execute("BEGIN")
+    connection.execute(reset)
+    assert seen(connection) == ("German, DMY", "7")
+    connection.execute("SAVEPOINT here")
+    connection.execute("SET datestyle = 'ISO'")
+    assert seen(connection) == ("ISO, DMY", "7")
+    connection.execute("ROLLBACK TO here")
+    assert seen(connection) == ("German, DMY", "7")
+    connection.execute(end)
+    left = "German, DMY" if end == "COMMIT" else "SQL, DMY"
+    assert seen(connection) == (left, "7")
+    assert connection.info.parameter_status("DateStyle") == left
+
+
+def test_a_value_set_after_the_reset_stands(connection: Connection) -> None:
+    with connection.transaction():
+        connection.execute("RESET datestyle")
+        connection.execute("SET datestyle = 'SQL, DMY'")
+        assert seen(connection) == ("SQL, DMY", "7")
+    with connection.pipeline(), connection.transaction():
+        connection.execute("RESET datestyle")
+        connection.execute("SET datestyle = 'SQL, DMY'")
+    assert seen(connection) == ("SQL, DMY", "7")
+
+
+def test_resetting_the_session_authorization_ends_the_role(
+    database: Database, tmp_path: Path
+) -> None:
+    superuser = database.stack.primary
+    login = f'[[auth.users]]\nname = "{SUPERUSER}"\npassword = "{superuser.superuser_password}"\n'
+    roles = "SELECT current_user::text, current_setting('role')"
+    with (
+        running_proxy(database, tmp_path, extra=login) as proxy,
+        psycopg.connect(
+            proxy.dsn(),
+            user=SUPERUSER,
+            password=superuser.superuser_password,
+            options=OPTIONS,
+            autocommit=True,
+        ) as connection,
+    ):
+        connection.execute(f"SET SESSION AUTHORIZATION {database.user}")
+        connection.execute(f"SET ROLE {database.user}")
+        assert connection.execute(roles).fetchone() == (database.user, database.user)
+        connection.execute("RESET SESSION AUTHORIZATION")
+        for _ in range(2):
+            assert connection.execute(roles).fetchone() == (SUPERUSER, "none")
+            connection.execute("RESET datestyle")
