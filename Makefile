@@ -49,7 +49,7 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
 	@echo "Installing what the lock files name"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements-build.txt
-	@$(UV) pip sync --quiet --require-hashes requirements.txt || { \
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements.txt || { \
 		echo "uv could not install; trying pip, which has settings of its own" >&2; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 			-r requirements.txt; }

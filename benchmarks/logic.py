@@ -27,7 +27,6 @@ from proxy.server.databases import Database
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.session import Session
-from proxy.topology.counters import Counters
 from proxy.wire.server_login import ServerLogin
 
 USER = "app"
