@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
-from proxy.config.settings import CacheRule, DatabaseSettings, RoutingRule, Settings
+from proxy.config.settings import (
+    CacheRule,
+    DatabaseSettings,
+    PoolSettings,
+    RoutingRule,
+    Settings,
+)
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
@@ -188,6 +194,30 @@ def _shards_differ(name: str, database: DatabaseSettings) -> Iterator[Finding]:
             yield Finding(("database", name, "sharding", "shards", index), message)
 
 
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """What one process alone can promise, and limits that can't be divided."""
+    workers = settings.server.workers
+    if workers == 1:
+        return
+    if settings.routing.read_your_writes in ("global", "table"):
+        message = f"{settings.routing.read_your_writes!r} needs one process that sees all writes"
+        allowed = '"session" or "off" with server.workers above 1, or one worker'
+        yield Finding(("routing", "read_your_writes"), message, allowed)
+    pools: list[tuple[Path, PoolSettings]] = [(("pool", "size"), settings.pool)]
+    pools += [
+        (("database", name, "pool", "size"), one.pool)
+        for name, one in settings.databases.items()
+        if one.pool is not None
+    ]
+    for path, pool in pools:
+        if pool.size < workers:
+            message = f"{pool.size} connections can't be divided among {workers} workers"
+            yield Finding(path, message, f"{workers} or more, or fewer server.workers")
+    if settings.server.max_client_connections < workers:
+        message = f"fewer clients than the {workers} workers that they are divided among"
+        yield Finding(("server", "max_client_connections"), message, f"{workers} or more")
+
+
 def _twice(names: list[str], path: Path) -> Iterator[Finding]:
     """Findings for names in a table array that an earlier element has already."""
     for index, name in enumerate(names):
@@ -226,5 +256,15 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
+    (
+        _workers,
+        (
+            "server.workers",
+            "server.max_client_connections",
+            "routing.read_your_writes",
+            "pool.size",
+            "database.*.pool.size",
+        ),
+    ),
 )
 """Every check with the keys that it reads."""

@@ -43,6 +43,9 @@ class ServerSettings(Section):
     reuse_port: bool = Field(
         False, description="share the addresses with another Penstock: for restarts without a gap"
     )
+    workers: int = Field(
+        1, ge=1, le=128, description="processes that serve clients; limits are divided among them"
+    )
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
     login_timeout: Duration = Field(15.0, description="from connect to authenticated")
     max_message_size: Bytes = Field(1 << 30, description="largest client message taken")

@@ -1,0 +1,49 @@
+"""The settings of one worker: limits of the whole are divided, all others are the same."""
+
+from typing import Final
+
+from proxy.config.settings import PoolSettings, Settings
+
+_SHARED: Final = (
+    "size",
+    "min_size",
+    "reserve_size",
+    "max_node_connections",
+    "max_database_connections",
+    "max_user_connections",
+)
+"""Limits of pools that hold for the whole, where there are such; 0 is none, and stays 0."""
+
+
+def share(total: int, index: int, count: int) -> int:
+    """The part of `total` that is the worker's with this index; all parts together are `total`."""
+    return total // count + (index < total % count)
+
+
+def worker_settings(settings: Settings, index: int, count: int) -> Settings:
+    """What the worker with this index, of so many, goes by."""
+    databases = {
+        name: one
+        if one.pool is None
+        else one.model_copy(update={"pool": _pool(one.pool, index, count)})
+        for name, one in settings.databases.items()
+    }
+    server = settings.server
+    clients = share(server.max_client_connections, index, count)
+    return settings.model_copy(
+        update={
+            "server": server.model_copy(update={"max_client_connections": clients}),
+            "pool": _pool(settings.pool, index, count),
+            "databases": databases,
+        }
+    )
+
+
+def _pool(pool: PoolSettings, index: int, count: int) -> PoolSettings:
+    return pool.model_copy(
+        update={
+            name: share(getattr(pool, name), index, count)
+            for name in _SHARED
+            if name in PoolSettings.model_fields and getattr(pool, name)
+        }
+    )
