@@ -67,6 +67,7 @@ class LoginProtocol(ChannelProtocol):
 
     def connection_made(self, transport: Channel) -> None:
         self._transport = transport
+        self._reception.counters.opening += 1
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._reception.login_timeout, self._too_slow)
 
@@ -286,6 +287,8 @@ class LoginProtocol(ChannelProtocol):
         self._end()
 
     def _end(self) -> None:
+        if not self._over:
+            self._reception.counters.opening -= 1
         self._over = True
         if self._counted:
             self._counted = False
