@@ -16,6 +16,7 @@ def command(config: ConfigOption = Path("config.toml")) -> None:
 
     from proxy.admin import logs
     from proxy.admin.http import ListenError
+    from proxy.auth.problems import AuthError
     from proxy.config.load import load
     from proxy.server.process import Process
     from proxy.server.systemd import ActivationError, activated
@@ -24,6 +25,9 @@ def command(config: ConfigOption = Path("config.toml")) -> None:
     try:
         process = Process(settings, lambda: load(config, os.environ), activated())
         uvloop.run(process.run())
+    except AuthError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
     except (ListenError, ActivationError) as error:
         typer.echo(f"penstock: {error}", err=True)
         raise typer.Exit(1) from None

@@ -14,12 +14,13 @@ from proxy.admin.console.control import Stop
 from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
+from proxy.auth.load import load_auth
+from proxy.auth.state import AuthState
 from proxy.cache.service import CacheService, start_cache
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen
 from proxy.server import systemd
-from proxy.server.credentials import make_credentials
 from proxy.server.databases import Database
 from proxy.server.ending import Ending
 from proxy.server.operations import Operations
@@ -30,7 +31,6 @@ from proxy.tasks import spawn
 from proxy.topology.counters import Counters
 from proxy.topology.node import DatabaseTopology
 from proxy.wire import errors
-from proxy.wire.client_login import Credentials
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,7 @@ class Process:
     """A running proxy. `start`, then `stop`; or `run`, which waits for a signal between.
 
     `read`: reads the configuration again, for RELOAD. `sockets`: listeners that are open already.
+    Raises AuthError if what authentication needs can't be had.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Process:
     ) -> None:
         self.settings = settings
         """In force now."""
+        self.auth = AuthState(load_auth(settings))
         self.counters = Counters()
         """What is not of a database."""
         self.databases: dict[str, Database] = {}
@@ -114,7 +116,7 @@ class Process:
 
     async def _add_database(self, name: str, settings: Settings) -> None:
         results = self.cache.results if self.cache else None
-        database = self.databases[name] = Database(name, settings, results)
+        database = self.databases[name] = Database(name, settings, self.auth, results)
         self._topologies.append(database.context.topology)
         if self._operations is not None and self._operations.paused:
             database.pause()
@@ -135,14 +137,14 @@ class Process:
         for session in self.registry:
             session.upstream.forget_pools()
 
-    def receive(self, settings: Settings, credentials: Credentials | None) -> None:
+    def receive(self, settings: Settings) -> None:
         """Logins that begin from now on go by these."""
         console = self._console
         assert console is not None
         self._reception = Reception(
             databases={name: one.context for name, one in self.databases.items()},
             consoles={name: console for name in CONSOLES if name not in self.databases},
-            credentials=credentials,
+            auth=self.auth,
             counters=self.counters,
             registry=self.registry,
             max_clients=settings.server.max_client_connections,
@@ -155,7 +157,7 @@ class Process:
 
     async def _listen(self) -> None:
         settings = self.settings.server
-        self.receive(self.settings, make_credentials(self.settings.auth))
+        self.receive(self.settings)
         host, port = settings.listen
         try:
             if self._sockets.sql is not None:
