@@ -18,12 +18,17 @@ def command(config: ConfigOption = Path("config.toml")) -> None:
 
     from proxy.admin import logs
     from proxy.admin.http import ListenError
+    from proxy.auth.problems import AuthError
     from proxy.config.load import load
     from proxy.server.systemd import ActivationError
+    from proxy.wire.errors import PgError
 
     logs.configure(settings.log)
     try:
         uvloop.run(_serve(settings, lambda: load(config, os.environ)))
+    except (AuthError, PgError) as error:  # the latter from a worker
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
     except (ListenError, ActivationError) as error:
         typer.echo(f"penstock: {error}", err=True)
         raise typer.Exit(1) from None

@@ -16,12 +16,13 @@ from proxy.admin.console.control import Stop
 from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
+from proxy.auth.load import load_auth
+from proxy.auth.state import AuthState
 from proxy.cache.service import CacheService, start_cache
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen, open_channel
 from proxy.server import systemd
-from proxy.server.credentials import make_credentials
 from proxy.server.databases import Database
 from proxy.server.ending import Ending
 from proxy.server.operations import Operations
@@ -33,7 +34,6 @@ from proxy.tasks import spawn
 from proxy.topology.counters import Counters
 from proxy.topology.node import DatabaseTopology
 from proxy.wire import errors
-from proxy.wire.client_login import Credentials
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -61,6 +61,7 @@ class Process:
 
     `read`: reads the configuration again, for RELOAD. `sockets`: listeners that are open already.
     `seat`: of one worker among several, which listens nowhere: `greet` gives it its clients.
+    Raises AuthError if what authentication needs can't be had.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Process:
     ) -> None:
         self.settings = settings
         """In force now."""
+        self.auth = AuthState(load_auth(settings))
         self.counters = Counters()
         """What is not of a database."""
         self.databases: dict[str, Database] = {}
@@ -128,7 +130,7 @@ class Process:
             self._visitors = self._console
             await self._listen()
         else:
-            self.receive(settings, make_credentials(settings.auth))
+            self.receive(settings)
         self._sweeper = spawn(self._sweep(), "pool sweeper")
         log.info(
             "listening" if self._seat is None else "serving",
@@ -140,7 +142,7 @@ class Process:
 
     async def _add_database(self, name: str, settings: Settings) -> None:
         results = self.cache.results if self.cache else None
-        database = self.databases[name] = Database(name, settings, results)
+        database = self.databases[name] = Database(name, settings, self.auth, results)
         self._topologies.append(database.context.topology)
         if self._seat is not None:
             tell, told = self._seat.schema_changed, name
@@ -171,14 +173,14 @@ class Process:
             database.context.prepared.retire()
             database.catalogue.invalidate()
 
-    def receive(self, settings: Settings, credentials: Credentials | None) -> None:
+    def receive(self, settings: Settings) -> None:
         """Logins that begin from now on go by these."""
         console = self._visitors
         assert console is not None
         self._reception = Reception(
             databases={name: one.context for name, one in self.databases.items()},
             consoles={name: console for name in CONSOLES if name not in self.databases},
-            credentials=credentials,
+            auth=self.auth,
             counters=self.counters,
             registry=self.registry,
             max_clients=settings.server.max_client_connections,
@@ -196,7 +198,7 @@ class Process:
 
     async def _listen(self) -> None:
         settings = self.settings.server
-        self.receive(self.settings, make_credentials(self.settings.auth))
+        self.receive(self.settings)
         host, port = settings.listen
         try:
             if self._sockets.sql is not None:

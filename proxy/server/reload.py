@@ -68,7 +68,7 @@ class Reloaded:
                 f"unchanged until Penstock is started again: {', '.join(self.waiting)}; "
                 "docs/admin.md tells how to restart without dropping clients"
             )
-        return told or ["nothing has changed"]
+        return told or ["no setting has changed; the files that they name were read again"]
 
 
 def is_live(key: tuple[str, ...], live: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from proxy.admin.console.console import may_enter
 from proxy.admin.console.control import Stop
 from proxy.admin.http import readiness
 from proxy.admin.metrics import PenstockCollector
+from proxy.auth.problems import AuthError
 from proxy.config.settings import Settings
 from proxy.server.fleet.bridge import RemoteConsole
 from proxy.server.fleet.door import Doorkeeper, hand_over
@@ -26,6 +27,7 @@ from proxy.server.fleet.report import Report, report
 from proxy.server.fleet.rpc import Handler, Peer
 from proxy.server.process import Process, Seat
 from proxy.tasks import spawn
+from proxy.wire import errors
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -92,8 +94,11 @@ class Worker:
             self._cancel_elsewhere,
             lambda database: self._supervisor.tell("schema_changed", number, database),
         )
-        self._process = Process(settings, seat=seat)
-        await self._process.start()
+        try:
+            self._process = Process(settings, seat=seat)
+            await self._process.start()
+        except AuthError as error:
+            raise PgError(errors.CONFIG_FILE_ERROR, str(error)) from None
         Doorkeeper(self._door, lambda connection, note: self.process.greet(connection))
 
     def _admits(self, user: str) -> PgError | None:
