@@ -191,7 +191,7 @@ def test_variables_without_a_double_underscore_are_not_settings(project: Project
         (
             {"PENSTOCK_SERVER__LISTNE": "x:1"},
             "environment variable PENSTOCK_SERVER__LISTNE: server.listne: unknown key; allowed: "
-            "listen, http_listen, reuse_port, max_client_connections, login_timeout, "
+            "listen, http_listen, reuse_port, workers, max_client_connections, login_timeout, "
             "max_message_size, drain_timeout, shutdown_timeout; did you mean listen?",
         ),
         (
