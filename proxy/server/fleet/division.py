@@ -1,6 +1,9 @@
 """The settings of one worker: limits of the whole are divided, all others are the same."""
 
+import secrets
 from typing import Final
+
+from pydantic import SecretStr
 
 from proxy.config.settings import PoolSettings, Settings
 
@@ -13,6 +16,10 @@ _SHARED: Final = (
     "max_user_connections",
 )
 """Limits of pools that hold for the whole, where there are such; 0 is none, and stays 0."""
+
+
+_NONCE: Final = SecretStr(secrets.token_hex(32))
+"""Of all workers, so that a client is told the same salt by each."""
 
 
 def share(total: int, index: int, count: int) -> int:
@@ -30,8 +37,11 @@ def worker_settings(settings: Settings, index: int, count: int) -> Settings:
     }
     server = settings.server
     clients = share(server.max_client_connections, index, count)
+    auth = settings.auth
+    nonce = auth.mock_authentication_nonce or _NONCE
     return settings.model_copy(
         update={
+            "auth": auth.model_copy(update={"mock_authentication_nonce": nonce}),
             "server": server.model_copy(update={"max_client_connections": clients}),
             "pool": _pool(settings.pool, index, count),
             "databases": databases,
