@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
-from proxy.config.settings import CacheRule, DatabaseSettings, RoutingRule, Settings
+from proxy.config.settings import CacheRule, DatabaseSettings, PoolSettings, RoutingRule, Settings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
@@ -188,6 +188,27 @@ def _shards_differ(name: str, database: DatabaseSettings) -> Iterator[Finding]:
             yield Finding(("database", name, "sharding", "shards", index), message)
 
 
+def _pool_sizes(settings: Settings) -> Iterator[Finding]:
+    """Overrides count by what they come to, so a size set elsewhere may be the reason."""
+    whole = settings.pool
+    pools: list[tuple[Path, PoolSettings | None]] = [(("pool",), whole)]
+    pools += [(("database", name, "pool"), one.pool) for name, one in settings.databases.items()]
+    users = enumerate(settings.auth.users)
+    pools += [(("auth", "users", index, "pool"), one.pool) for index, one in users]
+    for path, pool in pools:
+        given = set() if pool is None else pool.model_fields_set & {"size", "min_size"}
+        if pool is None or not given:
+            continue
+        least = pool.min_size if "min_size" in given else whole.min_size
+        most = pool.size if "size" in given else whole.size
+        if least > most:
+            key = "min_size" if "min_size" in given else "size"
+            message = (
+                f"min_size is {least} and size is {most}: more can't be kept than there may be"
+            )
+            yield Finding((*path, key), message)
+
+
 def _twice(names: list[str], path: Path) -> Iterator[Finding]:
     """Findings for names in a table array that an earlier element has already."""
     for index, name in enumerate(names):
@@ -215,6 +236,17 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "database.*.primary",
             "database.*.replicas.hosts",
             "database.*.replicas.read_preference",
+        ),
+    ),
+    (
+        _pool_sizes,
+        (
+            "pool.size",
+            "pool.min_size",
+            "database.*.pool.size",
+            "database.*.pool.min_size",
+            "auth.users.*.pool.size",
+            "auth.users.*.pool.min_size",
         ),
     ),
     (_users, ("auth.users.*.name",)),

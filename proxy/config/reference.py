@@ -67,6 +67,11 @@ mode = "transaction"
 size = 40
 idle_timeout = "10min"
 """,
+    "limits": """\
+[limits]
+node_connections = 90
+user_clients = 500
+""",
     "auth": """\
 [auth]
 method = "scram-sha-256"
@@ -148,10 +153,18 @@ type = "bigint"
 }
 
 _NOTES = {
+    "pool": (
+        "`[database.NAME.pool]` and a user's `[auth.users.pool]` override single keys of it; where "
+        "both have one, the user's wins. Time-outs of clients and queries are looked at once a "
+        "second, so they may come up to a second late."
+    ),
     "database.NAME": (
         "`NAME` is what clients put into their connection string. It can't be `penstock`: that "
-        "name opens the admin console. `[database.NAME.pool]` has the keys of `[pool]`."
+        "name opens the admin console. `[database.NAME.pool]` has the keys of `[pool]`. "
+        '`[database."*"]` serves every other name, which is then the name on the servers too, '
+        "unless `server_database` is set."
     ),
+    "auth.users": "`[auth.users.pool]`, below its user, has the keys of `[pool]`.",
     "database.NAME.primary": "`[database.NAME.master]` means the same and is shown as the primary.",
     "database.NAME.sharding.table": (
         "`[[sharding.table]]` at the top level of any file means the same and is moved to its "
@@ -189,8 +202,8 @@ def _sections(prefix: str, model: type[Section]) -> Iterator[tuple[str, type[Sec
         if table is None:
             continue
         heading = f"{prefix}{key}.NAME" if shape.by_name else f"{prefix}{key}"
-        if heading == "database.NAME.pool":
-            continue  # the keys of [pool], as the note on [database.NAME] says
+        if heading in ("database.NAME.pool", "auth.users.pool"):
+            continue  # the keys of [pool], as notes say
         yield heading, table, shape
         yield from _sections(f"{heading}.", table)
 

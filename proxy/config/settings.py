@@ -66,18 +66,85 @@ class LogSettings(Section):
 
 
 class PoolSettings(Section):
-    """Backend connections: one pool per node, database and user."""
+    """Server connections and their use by clients: one pool per node, database and user."""
 
-    mode: Literal["transaction", "session"] = Field(
+    mode: Literal["transaction", "session", "statement"] = Field(
         "transaction", description="how long a client keeps a server connection"
     )
     size: int = Field(20, ge=1, description="connections of one pool at most")
-    wait_timeout: Duration = Field(30.0, description="longest wait for a connection")
-    connect_timeout: Duration = Field(5.0, description="to connect and log in to a server")
+    min_size: int = Field(
+        0, ge=0, description="connections kept open once the pool has been used; `size` at most"
+    )
+    reserve_size: int = Field(0, ge=0, description="further connections when clients wait too long")
+    reserve_timeout: Duration = Field(
+        5.0, description="a wait after which the reserve is used; 0: never"
+    )
+    wait_timeout: Duration = Field(30.0, description="longest wait for a connection; 0: no limit")
+    wait_notify: Duration = Field(
+        5.0, description="a wait after which the client is told by a NOTICE; 0: never"
+    )
+    connect_timeout: Duration = Field(
+        5.0, description="to connect and log in to a server; 0: no limit"
+    )
+    login_retry: Duration = Field(0.2, description="after a failed login, before the next attempt")
     idle_timeout: Duration = Field(
         600.0, description="close a connection unused for so long; 0: never"
     )
-    max_lifetime: Duration = Field(3600.0, description="replace a connection this old; 0: never")
+    max_lifetime: Duration = Field(
+        3600.0,
+        description="replace a connection this old, up to a tenth earlier by chance; 0: never",
+    )
+    check_delay: Duration = Field(
+        30.0, description="unused for longer, a connection is tried before it is lent; 0: always"
+    )
+    check_query: str = Field(
+        "SELECT 1", description='what a connection is tried with; "": they are not tried'
+    )
+    reset_query: str = Field(
+        "DISCARD ALL",
+        description='cleans a connection after a client in session mode; "": it is closed instead',
+    )
+    query_timeout: Duration = Field(
+        0.0, description="a query that runs longer is cancelled, its client closed; 0: no limit"
+    )
+    transaction_timeout: Duration = Field(
+        0.0, description="the same for a transaction from its start; 0: no limit"
+    )
+    idle_in_transaction_timeout: Duration = Field(
+        0.0, description="close clients idle in a transaction for so long; 0: never"
+    )
+    client_idle_timeout: Duration = Field(
+        0.0, description="close clients idle outside a transaction for so long; 0: never"
+    )
+
+
+class LimitSettings(Section):
+    """How many connections there may be at once, beyond the size of each pool. 0: no limit."""
+
+    node_connections: int = Field(
+        0, ge=0, description="to one server (host and port), of all databases and users"
+    )
+    database_connections: int = Field(
+        0, ge=0, description="to all servers of one database; `database.NAME.max_connections` wins"
+    )
+    user_connections: int = Field(
+        0, ge=0, description="of one user to all servers; `auth.users.max_connections` wins"
+    )
+    database_clients: int = Field(
+        0, ge=0, description="clients of one database; `database.NAME.max_client_connections` wins"
+    )
+    user_clients: int = Field(
+        0, ge=0, description="clients of one user; `auth.users.max_client_connections` wins"
+    )
+    admin_clients: int = Field(
+        3, ge=0, description="`auth.admins` taken beyond `server.max_client_connections`"
+    )
+    on_demand_databases: int = Field(
+        100, ge=1, description='databases that `[database."*"]` serves at once'
+    )
+    on_demand_idle_timeout: Duration = Field(
+        3600.0, description="such a database without clients is dropped after so long; 0: never"
+    )
 
 
 class UserSettings(Section):
@@ -90,6 +157,13 @@ class UserSettings(Section):
     server_password: Secret | None = Field(
         None, description="what Penstock logs in to the servers with; default: `password`"
     )
+    max_connections: int | None = Field(
+        None, ge=0, description="server connections; default: `limits.user_connections`"
+    )
+    max_client_connections: int | None = Field(
+        None, ge=0, description="clients at once; default: `limits.user_clients`"
+    )
+    pool: PoolSettings | None = Field(None, description="overrides keys of `[pool]`")
 
 
 class AuthSettings(Section):
@@ -209,7 +283,16 @@ class DatabaseSettings(Section):
     primary: PrimarySettings = Field(PrimarySettings(), description="`master` means the same")
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="streaming replicas")
     sharding: ShardingSettings = Field(ShardingSettings(), description="tables spread by key")
-    pool: PoolSettings | None = Field(None, description="overrides [pool] whole")
+    pool: PoolSettings | None = Field(None, description="overrides keys of `[pool]`")
+    connect_query: str = Field(
+        "", description="run on each new server connection before its first use"
+    )
+    max_connections: int | None = Field(
+        None, ge=0, description="server connections; default: `limits.database_connections`"
+    )
+    max_client_connections: int | None = Field(
+        None, ge=0, description="clients at once; default: `limits.database_clients`"
+    )
     monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )
@@ -224,6 +307,7 @@ class Settings(Section):
     server: ServerSettings = Field(ServerSettings(), description="listeners and limits")
     log: LogSettings = Field(LogSettings(), description="structured logs")
     pool: PoolSettings = Field(PoolSettings(), description="backend connections")
+    limits: LimitSettings = Field(LimitSettings(), description="connections at once")
     auth: AuthSettings = Field(AuthSettings(), description="logins")
     routing: RoutingSettings = Field(RoutingSettings(), description="primary or replica")
     cache: CacheSettings = Field(CacheSettings(), description="results in Redis")

@@ -48,9 +48,19 @@ def _nothing(process: "Process", settings: Settings) -> Commit:
 PARTS: tuple["Part[Process]", ...] = (
     Part(("log",), _logs),
     Part(
-        ("database", "pool", "auth", "routing", "cache.rule", "server.max_message_size"), _databases
+        ("database", "pool", "limits", "auth", "routing", "cache.rule", "server.max_message_size"),
+        _databases,
     ),
-    Part(("auth", "database", "server.max_client_connections", "server.login_timeout"), _reception),
+    Part(
+        (
+            "auth",
+            "database",
+            "limits",
+            "server.max_client_connections",
+            "server.login_timeout",
+        ),
+        _reception,
+    ),
     Part(("include", "server.shutdown_timeout", "server.drain_timeout"), _nothing),
 )
 """In the order in which they are applied."""

@@ -15,15 +15,26 @@ from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
 from proxy.cache.service import CacheService, start_cache
+from proxy.config.pooling import (
+    WILDCARD,
+    database_caps,
+    database_settings,
+    times_out,
+    user_caps,
+)
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.listener import Listener, listen
 from proxy.server import systemd
 from proxy.server.credentials import make_credentials
 from proxy.server.databases import Database
+from proxy.server.descriptors import TooFewDescriptors, provide
 from proxy.server.ending import Ending
+from proxy.server.limits import Limits
+from proxy.server.ondemand import OnDemand
 from proxy.server.operations import Operations
-from proxy.session import relay
+from proxy.session import relay, timeouts
+from proxy.session.admission import Admission
 from proxy.session.login import LoginProtocol, Reception
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
@@ -63,6 +74,9 @@ class Process:
         self.counters = Counters()
         """What is not of a database."""
         self.databases: dict[str, Database] = {}
+        """Those configured, and those made on demand."""
+        self.limits = Limits(settings)
+        self.on_demand = OnDemand(self)
         self.registry = Registry(self._client_left, self._cancel_asked)
         self.address: HostPort | None = None
         self.http_address: HostPort | None = None
@@ -94,9 +108,14 @@ class Process:
     async def start(self) -> None:
         """Connect, watch and listen. Raises ListenError if an address can't be had."""
         settings = self.settings
-        self.cache = start_cache(settings.cache, settings.databases)
+        try:
+            provide(settings)
+        except TooFewDescriptors as error:
+            raise ListenError(str(error)) from error
+        self.cache = start_cache(settings.cache, set(settings.databases) - {WILDCARD})
         for name in settings.databases:
-            await self._add_database(name, settings)
+            if name != WILDCARD:
+                await self.make_database(name, settings).start()
         await asyncio.gather(
             *(one.monitor.first_round(_FIRST_ROUND_SECONDS) for one in self.databases.values())
         )
@@ -112,26 +131,34 @@ class Process:
             hot_path=_form(),
         )
 
-    async def _add_database(self, name: str, settings: Settings) -> None:
+    def make_database(self, name: str, settings: Settings) -> Database:
+        """Add a database, which is not watched yet."""
         results = self.cache.results if self.cache else None
-        database = self.databases[name] = Database(name, settings, results)
+        database = self.databases[name] = Database(name, settings, results, self.limits)
         self._topologies.append(database.context.topology)
         if self._operations is not None and self._operations.paused:
             database.pause()
-        await database.start()
+        return database
+
+    def leave_database(self, name: str) -> None:
+        """Serve it no more; it ends when the last of its clients has left."""
+        gone = self.databases.pop(name)
+        self._topologies.remove(gone.context.topology)
+        self._leaving.append(gone)
 
     async def change_databases(self, settings: Settings) -> None:
         """Add, change and remove databases. Clients of one that goes are left alone; it ends when
         the last of them has left."""
-        for name in [name for name in self.databases if name not in settings.databases]:
-            gone = self.databases.pop(name)
-            self._topologies.remove(gone.context.topology)
-            self._leaving.append(gone)
-        for name in settings.databases:
-            if name in self.databases:
-                await self.databases[name].apply(settings)
+        self.limits.configure(settings)
+        for name in list(self.databases):
+            if database_settings(settings, name) is None:
+                self.leave_database(name)
             else:
-                await self._add_database(name, settings)
+                await self.databases[name].apply(settings)
+        for name in settings.databases:
+            if name not in self.databases and name != WILDCARD:
+                await self.make_database(name, settings).start()
+        await self.on_demand.configure(settings)
         for session in self.registry:
             session.upstream.forget_pools()
 
@@ -140,12 +167,18 @@ class Process:
         console = self._console
         assert console is not None
         self._reception = Reception(
-            databases={name: one.context for name, one in self.databases.items()},
-            consoles={name: console for name in CONSOLES if name not in self.databases},
+            databases=self.on_demand.contexts,
+            consoles={name: console for name in CONSOLES if name not in settings.databases},
             credentials=credentials,
             counters=self.counters,
             registry=self.registry,
-            max_clients=settings.server.max_client_connections,
+            admission=Admission(
+                settings.server.max_client_connections,
+                frozenset(settings.auth.admins),
+                settings.limits.admin_clients,
+                of_database=lambda name: database_caps(settings, name),
+                of_user=lambda name: user_caps(settings, name),
+            ),
             login_timeout=settings.server.login_timeout,
         )
 
@@ -206,6 +239,9 @@ class Process:
             now = time.monotonic()
             for database in self.all_databases():
                 database.pools.sweep(now)
+            await self.on_demand.sweep(now)
+            if times_out(self.settings):
+                await timeouts.sweep(self.registry, time.perf_counter())
             if self._leaving:
                 await self._part()
 

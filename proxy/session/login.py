@@ -11,6 +11,7 @@ from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, intern_settings
+from proxy.session.admission import Admission
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.registry import Registry
@@ -46,7 +47,7 @@ class Reception:
     """None: every client is trusted."""
     counters: Counters
     registry: Registry
-    max_clients: int
+    admission: Admission
     login_timeout: float
 
 
@@ -122,15 +123,10 @@ class LoginProtocol(ChannelProtocol):
         self._startup = opening
         if opening.minor > 0 or opening.protocol_options:
             self._write(startup.negotiate_version(opening.protocol_options))
-        if reception.counters.clients >= reception.max_clients:
-            raise PgError(
-                errors.TOO_MANY_CONNECTIONS,
-                f"sorry, too many clients already: {reception.max_clients} are connected",
-                "raise server.max_client_connections, or close connections",
-            )
+        user = opening.parameters.get("user")
+        reception.admission.check_place(reception.counters.clients, user or "")
         reception.counters.clients += 1
         self._counted = True
-        user = opening.parameters.get("user")
         if not user:
             raise PgError(
                 errors.INVALID_AUTHORIZATION, "no PostgreSQL user name in the startup packet"
@@ -172,6 +168,7 @@ class LoginProtocol(ChannelProtocol):
                 f'database "{database}" is not currently accepting connections',
                 "an administrator has disabled it: ENABLE in the admin console undoes that",
             )
+        reception.admission.check_limits(database, user, reception.registry)
         if replicates:
             self._replicate(context, user, parameters)
             return
@@ -182,8 +179,8 @@ class LoginProtocol(ChannelProtocol):
             context,
             user,
             settings,
-            lambda outcome: self._welcomed(context, user, settings, outcome),
-            keeps=context.keeps_backends,
+            lambda outcome: self._welcomed(context, user, outcome),
+            keeps=context.keeps_backends(user),
         )
         self._welcome.start()
 
@@ -224,18 +221,27 @@ class LoginProtocol(ChannelProtocol):
         self,
         context: DatabaseContext,
         user: str,
-        settings: SettingsState,
         outcome: dict[bytes, bytes] | PgError,
     ) -> None:
-        if self._over:
+        welcome = self._welcome
+        if self._over or not isinstance(welcome, Welcome):
             return
         if isinstance(outcome, PgError):
             self._refuse(outcome)
             return
         registry, counters = self._reception.registry, self._reception.counters
+        try:  # again: others may have come in meanwhile
+            self._reception.admission.check_limits(context.name, user, registry)
+        except PgError as error:
+            if welcome.kept is not None:
+                pool, backend = welcome.kept
+                pool.release(backend)
+            self._refuse(error)
+            return
+        settings = welcome.settings
         client = Client(user, settings, settings, dict(outcome))
         session = Session(context, client, registry.remove)
-        kept = self._welcome.kept if isinstance(self._welcome, Welcome) else None
+        kept = welcome.kept
         if kept is not None:
             session.upstream.adopt(*kept)
         process_id, secret = registry.add(session, None if kept is None else kept[1].process_id)

@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ class Registry:
         """By process id and secret: servers give the same process id more than once."""
         self._keys: dict[Session, tuple[int, bytes]] = {}
         self._others: dict[int, tuple[bytes, Callable[[], None]]] = {}
+        self.by_database: Counter[str] = Counter()
+        self.by_user: Counter[str] = Counter()
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 
@@ -33,6 +36,8 @@ class Registry:
             pass
         those[secret] = session
         self._keys[session] = process_id, secret
+        self.by_database[session.context.name] += 1
+        self.by_user[session.client.user] += 1
         return process_id, secret
 
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
@@ -60,6 +65,8 @@ class Registry:
             del those[secret]
             if not those:
                 del self._sessions[process_id]
+            _take_out(self.by_database, session.context.name)
+            _take_out(self.by_user, session.client.user)
             self._on_removed()
 
     def cancel(self, process_id: int, secret: bytes, taken: Callable[[], None]) -> None:
@@ -83,3 +90,9 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def _take_out(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

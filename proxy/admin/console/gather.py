@@ -23,6 +23,7 @@ from proxy.admin.console.snapshot import (
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.service import CacheService
+from proxy.config.pooling import database_caps
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel
 from proxy.pool.backend import Backend
@@ -103,6 +104,7 @@ class Insight:
                 tuple(_node(node, now) for node in one.topology.nodes()),
                 one.paused,
                 one.disabled,
+                database_caps(self.settings, one.name),
             )
             for one in sorted(self.contexts(), key=lambda context: context.name)
         ]
@@ -233,6 +235,8 @@ def _pool(pool: Pool) -> PoolState:
         longest,
         sum(one.pending_cancels > 0 for one in backends),
         sum(one.pending_cancels > 0 and not one.in_use for one in backends),
+        pool.stale_count,
+        pool.tested_count,
     )
 
 

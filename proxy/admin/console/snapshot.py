@@ -6,6 +6,7 @@ Times are seconds; `…_at` are those of time.time(), everything else is a durat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proxy.config.pooling import NO_CAPS, Caps
 from proxy.config.settings import DatabaseSettings, PoolSettings
 from proxy.topology.node import Role
 
@@ -89,6 +90,10 @@ class PoolState:
     """Connections with cancel requests on their way."""
     held: int
     """Connections that could be lent again but for such."""
+    used: int = 0
+    """Of the idle ones, those that will be tried before they are lent."""
+    tested: int = 0
+    """Connections that are being tried or cleaned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,7 @@ class DatabaseState:
     nodes: tuple[NodeState, ...]
     paused: bool = False
     disabled: bool = False
+    caps: Caps = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,6 +316,7 @@ def limited(database: Database, tmp_path: Path) -> Iterator[Proxy]:
 
 LIMITED = {
     "PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": "4",
+    "PENSTOCK_LIMITS__ADMIN_CLIENTS": "0",
     "PENSTOCK_SERVER__LOGIN_TIMEOUT": "1s",
 }
 

@@ -217,7 +217,7 @@ def test_variables_are_checked_alike(
         (
             '[pool]\n\nmode = "transation"\n',
             'config.toml:8: pool.mode = "transation": not a value that is allowed here; allowed: '
-            '"transaction", "session"; did you mean "transaction"?',
+            '"transaction", "session", "statement"; did you mean "transaction"?',
         ),
         (
             "[pool]\nsize = 0\n",
@@ -229,9 +229,8 @@ def test_variables_are_checked_alike(
             '(us, ms, s, min, h, d): "250ms"',
         ),
         (
-            "[pool]\nsise = 4\n",
-            "config.toml:7: pool.sise: unknown key; allowed: mode, size, wait_timeout, "
-            "connect_timeout, idle_timeout, max_lifetime; did you mean size?",
+            "[log]\nlevl = 4\n",
+            "config.toml:7: log.levl: unknown key; allowed: format, level; did you mean level?",
         ),
         (
             "[routing]\nenabled = 3\n",
