@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from proxy.auth.load import load_auth
+from proxy.auth.state import AuthState
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel, ChannelProtocol, poller
 from proxy.pool.backend import Backend
@@ -102,7 +104,8 @@ class Bench:
 
 
 def _context() -> DatabaseContext:
-    context = Database("app", Settings.model_validate(_SETTINGS), None).context
+    settings = Settings.model_validate(_SETTINGS)
+    context = Database("app", settings, AuthState(load_auth(settings)), None).context
     for replica in context.topology.replicas:
         replica.healthy, replica.fresh_until, replica.lag_seconds = True, float("inf"), 0.0
     return context

@@ -11,6 +11,18 @@ from proxy.config.settings import DatabaseSettings, PoolSettings, Settings, User
 WILDCARD = "*"
 """The database whose settings serve every name that has none of its own."""
 
+DIVIDED_LIMITS: Final = (
+    "node_connections",
+    "database_connections",
+    "user_connections",
+    "database_clients",
+    "user_clients",
+)
+"""Keys of [limits] that workers share; 0 is no limit."""
+
+DIVIDED_CAPS: Final = ("max_connections", "max_client_connections")
+"""The same of single databases and users; None: those of [limits] hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caps:

@@ -80,8 +80,13 @@ class Listener:
 def listen(
     host: str, port: int, factory: Callable[[], ChannelProtocol], reuse_port: bool = False
 ) -> Listener:
-    """Listen on a TCP address. `reuse_port`: also where another process does, if that allows it.
-    Raises OSError if it can't be had."""
+    """Listen on a TCP address; see `bind`."""
+    return Listener(bind(host, port, reuse_port), factory)
+
+
+def bind(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+    """A socket that listens on a TCP address. `reuse_port`: also where another process does, if
+    that allows it. Raises OSError if it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.getaddrinfo(host, port, family if ":" in host else 0, socket.SOCK_STREAM)
     family, kind, protocol, _, address = found[0]
@@ -96,7 +101,7 @@ def listen(
     except OSError:
         sock.close()
         raise
-    return Listener(sock, factory)
+    return sock
 
 
 async def connect(host: str, port: int, protocol: ChannelProtocol) -> None:

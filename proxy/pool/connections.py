@@ -23,6 +23,7 @@ from proxy.tasks import spawn
 from proxy.topology.node import Node
 from proxy.wire import errors
 from proxy.wire.errors import PgError
+from proxy.wire.passwords import ServerSecret
 from proxy.wire.server_login import ServerLogin
 
 log = structlog.get_logger(__name__)
@@ -33,10 +34,10 @@ _JITTER: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How the pool logs in."""
+    """How the pool logs in: `secret` gives what is known of the user at the time."""
 
     user: str
-    password: str | None
+    secret: Callable[[], ServerSecret | None]
 
 
 class Connections:
@@ -153,7 +154,7 @@ class Connections:
         address = self.node.address
         login = ServerLogin(
             self.login.user,
-            self.login.password,
+            self.login.secret(),
             {"database": address.database, **parameters},
         )
         backend = Backend(self.node, login, on_ready, lost)

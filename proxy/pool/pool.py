@@ -211,15 +211,13 @@ class Pool(Lending):
             backend.sever(error)
         self._refuse_all(error)
 
-    def configure(self, settings: PoolSettings, login: Login, connect_query: str = "") -> None:
+    def configure(self, settings: PoolSettings, connect_query: str = "") -> None:
         """Go by these from now on. Connections beyond a lower `size` are closed by the sweep."""
         self.settings = settings
         if connect_query != self._connect_query:
             self._connect_query = connect_query
             self._renewed_at = time.monotonic()
-        if login != self.login:
-            self.login = login
-            self._last_error = None
+        self._last_error = None  # the reason may be gone
         self._adopt()
         self.grow()
 

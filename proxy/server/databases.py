@@ -1,8 +1,10 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from proxy.admin.metrics import PoolRow
+from proxy.auth.state import AuthState
 from proxy.cache.results import ResultCache
 from proxy.config.pooling import database_settings, pool_settings
 from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
@@ -20,15 +22,22 @@ from proxy.topology.counters import Counters
 from proxy.topology.monitor import Monitor
 from proxy.topology.node import DatabaseTopology, Node
 from proxy.wire.errors import PgError
+from proxy.wire.passwords import PlainPassword
 
 
 class Pools:
     """The pools of one database, made when first asked for."""
 
     def __init__(
-        self, database: str, settings: Settings, counters: Counters, limits: Limits
+        self,
+        database: str,
+        settings: Settings,
+        auth: AuthState,
+        counters: Counters,
+        limits: Limits,
     ) -> None:
         self._database = database
+        self._auth = auth
         self._counters = counters
         self._limits = limits
         self._pools: dict[tuple[str, str], Pool] = {}
@@ -42,17 +51,12 @@ class Pools:
         self._settings = settings
         self._of_user: dict[str, PoolSettings] = {}
         self._connect_query = settings_of(settings, self._database).connect_query
-        self._passwords: dict[str, str | None] = {}
-        for user in settings.auth.users:
-            secret = user.server_password or user.password
-            self._passwords[user.name] = secret.get_secret_value() if secret else None
 
     def configure(self, settings: Settings) -> None:
-        """Go by these settings from now on."""
+        """Go by these settings, and by the authentication now in force, from now on."""
         self._read(settings)
         for (_, user), pool in self._pools.items():
-            login = Login(user, self._passwords.get(user))
-            pool.configure(self.settings_of(user), login, self._connect_query)
+            pool.configure(self.settings_of(user), self._connect_query)
 
     def get(self, node: Node, user: str) -> Pool:
         """The pool of `user` on `node`."""
@@ -61,7 +65,7 @@ class Pools:
             pool = self._pools[node.name, user] = Pool(
                 node,
                 self._database,
-                Login(user, self._passwords.get(user)),
+                Login(user, partial(self._auth.server_secret, self._database, user)),
                 self.settings_of(user),
                 self._counters,
                 self._limits.of(node.address, self._database, user),
@@ -115,8 +119,9 @@ class Pools:
 
     def monitor_login(self, wanted: str | None) -> tuple[str, str | None]:
         """The login for Penstock's own connections."""
-        user = wanted or next(iter(self._passwords), "postgres")
-        return user, self._passwords.get(user)
+        user = wanted or self._auth.current.first_user or "postgres"
+        secret = self._auth.server_secret(self._database, user)
+        return user, secret.text if isinstance(secret, PlainPassword) else None
 
     # What an operator asks for
 
@@ -166,6 +171,7 @@ class Database:
         self,
         name: str,
         settings: Settings,
+        auth: AuthState,
         cache: ResultCache | None,
         limits: Limits | None = None,
     ) -> None:
@@ -175,7 +181,7 @@ class Database:
         self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
         topology = build_topology(name, own)
         counters = Counters()
-        self.pools = Pools(name, settings, counters, limits or Limits(settings))
+        self.pools = Pools(name, settings, auth, counters, limits or Limits(settings))
         self._login = self.pools.monitor_login(own.monitor_user)
         self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
         self.context = DatabaseContext(

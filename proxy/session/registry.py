@@ -1,19 +1,31 @@
 """All sessions of the process, by the key that cancels them."""
 
-import hmac
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+
+from proxy.wire import cancel_key
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
 
 class Registry:
-    """Gives out cancel keys and finds sessions by them."""
+    """Gives out cancel keys that name `worker`, and finds sessions by them.
 
-    def __init__(self, on_removed: Callable[[], None], on_cancel: Callable[[], None]) -> None:
+    `elsewhere` is told of requests whose key this worker has not given out, with what to call once
+    they have been carried out.
+    """
+
+    def __init__(
+        self,
+        on_removed: Callable[[], None],
+        on_cancel: Callable[[], None],
+        worker: int = 0,
+        elsewhere: Callable[[int, bytes, Callable[[], None]], None] | None = None,
+    ) -> None:
+        self._worker = worker
+        self._elsewhere = elsewhere
         self._sessions: dict[int, dict[bytes, Session]] = {}
         """By process id and secret: servers give the same process id more than once."""
         self._keys: dict[Session, tuple[int, bytes]] = {}
@@ -32,7 +44,7 @@ class Registry:
         if process_id is None:
             process_id = self._free_number()
         those = self._sessions.setdefault(process_id, {})
-        while (secret := secrets.token_bytes(4)) in those:
+        while (secret := cancel_key.new_secret(0)) in those:
             pass
         those[secret] = session
         self._keys[session] = process_id, secret
@@ -43,7 +55,7 @@ class Registry:
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
         """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
         process_id = self._free_number()
-        secret = secrets.token_bytes(4)
+        secret = cancel_key.new_secret(0)
         self._others[process_id] = (secret, cancel)
         return process_id, secret
 
@@ -52,8 +64,9 @@ class Registry:
         self._others.pop(process_id, None)
 
     def _free_number(self) -> int:
-        while (number := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
-            pass
+        number = 0
+        while not number or number in self._sessions or number in self._others:
+            number = cancel_key.process_id(self._worker, cancel_key.new_session())
         return number
 
     def remove(self, session: "Session") -> None:
@@ -75,15 +88,27 @@ class Registry:
         `taken` is called once the request can't hit anything any more that the session runs
         from then on.
         """
+        if self.cancel_here(process_id, secret, taken):
+            return
+        if self._elsewhere is None:
+            taken()
+        else:
+            self._elsewhere(process_id, secret, taken)
+
+    def cancel_here(self, process_id: int, secret: bytes, taken: Callable[[], None]) -> bool:
+        """As `cancel`, where the key was given out here; false if it was not."""
         for expected, session in self._sessions.get(process_id, {}).items():
-            if hmac.compare_digest(expected, secret):
+            if cancel_key.same(expected, secret):
                 self._on_cancel()
-                if session.upstream.cancel(taken):
-                    return
+                if not session.upstream.cancel(taken):
+                    taken()
+                return True
         secret_of_other, cancel = self._others.get(process_id, (b"", None))
-        if cancel is not None and hmac.compare_digest(secret_of_other, secret):
+        if cancel is not None and cancel_key.same(secret_of_other, secret):
             cancel()
-        taken()
+            taken()
+            return True
+        return False
 
     def __iter__(self) -> Iterator["Session"]:
         return iter(list(self._keys))
