@@ -111,3 +111,30 @@ def test_whether_sessions_have_to_be_looked_at(text: str, expected: bool) -> Non
 def test_more_than_may_be_can_not_be_kept(text: str, path: tuple[str | int, ...]) -> None:
     settings = Settings.model_validate(tomllib.loads(text))
     assert [one.path for one in find(settings) if "min_size is" in one.message] == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("[limits]\nnode_connections = 3", ("limits", "node_connections")),
+        ("[database.app]\nmax_connections = 3", ("database", "app", "max_connections")),
+        ("[database.app.pool]\nsize = 3", ("database", "app", "pool", "size")),
+        (
+            "[[auth.users]]\nname = 'ann'\nmax_client_connections = 3",
+            ("auth", "users", 0, "max_client_connections"),
+        ),
+        (
+            "[[auth.users]]\nname = 'ann'\n[auth.users.pool]\nsize = 3",
+            ("auth", "users", 0, "pool", "size"),
+        ),
+    ],
+)
+def test_limits_must_suffice_for_all_workers(text: str, path: tuple[str | int, ...]) -> None:
+    settings = Settings.model_validate(tomllib.loads(f"[server]\nworkers = 4\n{text}"))
+    assert [one.path for one in find(settings) if "divided" in one.message] == [path]
+
+
+def test_an_override_without_a_size_has_that_of_all() -> None:
+    text = "[server]\nworkers = 32\n[pool]\nsize = 64\n[database.app.pool]\nmode = 'session'"
+    settings = Settings.model_validate(tomllib.loads(text))
+    assert not [one for one in find(settings) if "divided" in one.message]
