@@ -55,6 +55,8 @@ class Reception:
 
     def pool_of(self, database: str, user: str) -> Pool | None:
         """The pool of a user on the primary of a database; None if there is no such database."""
+        if database in self.consoles:
+            return None  # `[database."*"]` would serve the name
         context = self.databases.get(database)
         return None if context is None else context.pool_of(context.topology.primary, user)
 

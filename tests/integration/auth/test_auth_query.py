@@ -125,6 +125,12 @@ def test_databases_on_demand(looker: Server, tmp_path: Path, elsewhere: bool) ->
                 assert who(proxy, "by_scram", dbname=database) == "by_scram"
                 told = refusal(proxy, "by_scram", "wrong", dbname=database)
                 assert 'password authentication failed for user "by_scram"' in told
+            told = refusal(proxy, "by_scram", dbname="penstock")
+            # The console is no database, so that there is somewhere to look with auth_dbname only.
+            expected = (
+                "may not use the admin console" if elsewhere else "password authentication failed"
+            )
+            assert expected in told
             told = refusal(proxy, "by_scram", dbname="no_such_database")
             # Where the look-up is to be in that database, it can't be done.
             expected = '"no_such_database" does not exist' if elsewhere else "can't be looked up"
