@@ -5,12 +5,16 @@ Values only: `load` reads files and the environment into these.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from proxy.config.section import Section as Section
+from proxy.config.transport import ClientTlsSettings, ServerTlsSettings, TcpSettings
 from proxy.config.types import (
     Address,
     Bytes,
     Duration,
+    File,
+    FileMode,
     HostPort,
     OffIfEmpty,
     RedisUrl,
@@ -27,12 +31,6 @@ Glob = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Section(BaseModel):
-    """A table of the configuration file: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
 class ServerSettings(Section):
     """Where Penstock listens and how much it accepts."""
 
@@ -43,8 +41,18 @@ class ServerSettings(Section):
     reuse_port: bool = Field(
         False, description="share the addresses with another Penstock: for restarts without a gap"
     )
+    unix_socket_dir: Annotated[File | None, OffIfEmpty] = Field(
+        None, description="also listen on `.s.PGSQL.<port>` in this directory; unset: don't"
+    )
+    unix_socket_mode: FileMode = Field(0o777, description="who may connect to that socket")
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
-    login_timeout: Duration = Field(15.0, description="from connect to authenticated")
+    max_opening_connections: int = Field(
+        1000,
+        ge=1,
+        description="connections at once whose client has not said who it is, TLS handshakes "
+        "included; beyond it the oldest of them is closed",
+    )
+    login_timeout: Duration = Field(15.0, description="from connect to authenticated, TLS included")
     max_message_size: Bytes = Field(1 << 30, description="largest client message taken")
     drain_timeout: Duration = Field(
         5.0, description="at SIGTERM: time for clients to leave before transactions are waited for"
@@ -102,11 +110,14 @@ class AuthSettings(Section):
     admins: tuple[Name, ...] = Field((), description="users who may use the admin console")
 
 
+_HOST = "name, IP address, or the absolute path of a Unix socket's directory"
+
+
 class PrimarySettings(Section):
     """The server that takes the writes (the specification's master)."""
 
-    host: Name = Field("127.0.0.1", description="name or IP address")
-    port: Port = Field(5432, description="TCP port")
+    host: Name = Field("127.0.0.1", description=_HOST)
+    port: Port = Field(5432, description="TCP port, or the Unix socket's number")
 
 
 class ReplicaSettings(Section):
@@ -127,8 +138,8 @@ class ReplicaSettings(Section):
 class ShardSettings(Section):
     """One shard: a server and the database on it."""
 
-    host: Name = Field("127.0.0.1", description="name or IP address")
-    port: Port = Field(5432, description="TCP port")
+    host: Name = Field("127.0.0.1", description=_HOST)
+    port: Port = Field(5432, description="TCP port, or the Unix socket's number")
     database: Name | None = Field(None, description="default: the name of the sharded database")
 
 
@@ -210,6 +221,10 @@ class DatabaseSettings(Section):
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="streaming replicas")
     sharding: ShardingSettings = Field(ShardingSettings(), description="tables spread by key")
     pool: PoolSettings | None = Field(None, description="overrides [pool] whole")
+    tls: ServerTlsSettings | None = Field(None, description="overrides [server_tls] whole")
+    node_tls: dict[Name, ServerTlsSettings] = Field(
+        {}, description="overrides `tls` whole, by node: primary, replica1, …, shard0, …"
+    )
     monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )
@@ -222,6 +237,10 @@ class Settings(Section):
         (), description="further files (globs, relative to this file), merged in sorted order"
     )
     server: ServerSettings = Field(ServerSettings(), description="listeners and limits")
+    client_tls: ClientTlsSettings = Field(ClientTlsSettings(), description="clients' TLS")
+    server_tls: ServerTlsSettings = Field(ServerTlsSettings(), description="servers' TLS")
+    client_tcp: TcpSettings = Field(TcpSettings(), description="clients' TCP connections")
+    server_tcp: TcpSettings = Field(TcpSettings(), description="servers' TCP connections")
     log: LogSettings = Field(LogSettings(), description="structured logs")
     pool: PoolSettings = Field(PoolSettings(), description="backend connections")
     auth: AuthSettings = Field(AuthSettings(), description="logins")

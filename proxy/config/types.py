@@ -116,6 +116,25 @@ def _read_secret(path: Path) -> str:
     return secret
 
 
+def resolve_file(value: Any, info: ValidationInfo) -> Any:
+    """A Path; a relative one starts at the main configuration file's directory if that is known."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("a file is named by its path")
+    sources = info.context
+    if not isinstance(sources, SecretSources) or str(value) == "system":
+        return Path(value)
+    return sources.directory / value
+
+
+def parse_mode(value: Any) -> Any:
+    """A file's mode, written in octal digits."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+        return value
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        raise ValueError('a mode is written in octal digits: "0770"')
+    return int(value, 8)
+
+
 def none_if_empty(value: Any) -> Any:
     """None for "": TOML and the environment have no other way to unset what has a default."""
     return None if value == "" else value
@@ -180,6 +199,17 @@ RedisUrl = Annotated[
     Words(
         "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
     ),
+]
+
+File = Annotated[
+    Path,
+    BeforeValidator(resolve_file),
+    Words("file", "a path", lambda path: f'"{path}"'),
+]
+FileMode = Annotated[
+    int,
+    BeforeValidator(parse_mode),
+    Words("mode", 'octal digits: "0770"', lambda mode: f'"{mode:04o}"'),
 ]
 
 OffIfEmpty = BeforeValidator(none_if_empty)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from proxy.config.settings import PoolSettings
-from proxy.net.listener import connect
 from proxy.pool.backend import Backend, Borrower
+from proxy.pool.connecting import open_backend
 from proxy.tasks import spawn
 from proxy.topology.counters import Counters
 from proxy.topology.node import Node
@@ -188,32 +188,16 @@ class Pool:
         It is the caller's and does not count as one of the pool's; `on_lost` hears of its end.
         Raises PgError.
         """
-        ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
-
-        def on_ready(backend: Backend) -> None:
-            if not ready.done():
-                ready.set_result(backend)
-
-        def lost(backend: Backend, error: PgError) -> None:
-            if ready.done():
-                on_lost(backend)
-            else:
-                ready.set_exception(error)
-
         address = self.node.address
-        login = ServerLogin(
-            self.login.user,
-            self.login.password,
-            {"database": address.database, **parameters},
-        )
-        backend = Backend(self.node, login, on_ready, lost)
+
+        def login() -> ServerLogin:
+            own = {"database": address.database, **parameters}
+            return ServerLogin(self.login.user, self.login.password, own)
+
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
-                await connect(address.host, address.port, backend)
-                await ready
+                backend = await open_backend(self.node, login, on_lost)
         except (OSError, TimeoutError) as error:
-            ready.cancel()
-            backend.close()
             raise PgError(
                 errors.CONNECTION_FAILURE,
                 f"can't connect to {self.node.name} at {address}: {error or 'no answer in time'}",
@@ -224,6 +208,7 @@ class Pool:
     def _connected(self, backend: Backend) -> None:
         self._last_error = None
         if backend.closed:
+            self._grow()
             return
         self.backends.add(backend)
         self.welcome = dict(backend.parameters)

@@ -7,6 +7,7 @@ from proxy.cache.results import ResultCache
 from proxy.config.settings import DatabaseSettings, Settings
 from proxy.pool.pool import Login, Pool
 from proxy.routing.planner import Planner
+from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
 from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
@@ -141,12 +142,15 @@ class Pools:
 class Database:
     """A running database. Needs a running event loop."""
 
-    def __init__(self, name: str, settings: Settings, cache: ResultCache | None) -> None:
+    def __init__(
+        self, name: str, settings: Settings, cache: ResultCache | None, security: Security
+    ) -> None:
         own = settings.databases[name]
         self._settings = settings
+        self._dialing = security.dialing(name)
         self._cached = cache is not None
         self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
-        topology = build_topology(name, own)
+        topology = build_topology(name, own, self._dialing)
         counters = Counters()
         self.pools = Pools(name, settings, own, counters)
         self._login = self.pools.monitor_login(own.monitor_user)
@@ -217,7 +221,7 @@ class Database:
         context.read_your_writes = settings.routing.read_your_writes
         context.max_message_size = settings.server.max_message_size
         before = context.topology.nodes()
-        gone = rebuild_topology(context.topology, own)
+        gone = rebuild_topology(context.topology, own, self._dialing)
         self.pools.retire(gone)
         self.pools.configure(settings, own)
         login = self.pools.monitor_login(own.monitor_user)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from proxy.admin import logs
 from proxy.config.settings import Settings
+from proxy.net.contexts import TlsError
 from proxy.server.credentials import make_credentials
-from proxy.server.reload import Commit, Part
+from proxy.server.reload import Commit, Part, ReloadError
 
 if TYPE_CHECKING:
     from proxy.server.process import Process
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 def _logs(process: "Process", settings: Settings) -> Commit:
     async def commit() -> None:
         logs.configure(settings.log)
+
+    return commit
+
+
+def _security(process: "Process", settings: Settings) -> Commit:
+    try:
+        use = process.security.prepare(settings)
+    except TlsError as error:
+        raise ReloadError(str(error)) from error
+
+    async def commit() -> None:
+        use()
 
     return commit
 
@@ -47,10 +60,20 @@ def _nothing(process: "Process", settings: Settings) -> Commit:
 
 PARTS: tuple["Part[Process]", ...] = (
     Part(("log",), _logs),
+    Part(("client_tls", "server_tls", "database"), _security, always=True),
     Part(
         ("database", "pool", "auth", "routing", "cache.rule", "server.max_message_size"), _databases
     ),
-    Part(("auth", "database", "server.max_client_connections", "server.login_timeout"), _reception),
+    Part(
+        (
+            "auth",
+            "database",
+            "server.max_client_connections",
+            "server.max_opening_connections",
+            "server.login_timeout",
+        ),
+        _reception,
+    ),
     Part(("include", "server.shutdown_timeout", "server.drain_timeout"), _nothing),
 )
 """In the order in which they are applied."""

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -17,14 +18,18 @@ from proxy.admin.metrics import Observed, PoolRow
 from proxy.cache.service import CacheService, start_cache
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
-from proxy.net.listener import Listener, listen
+from proxy.net.contexts import TlsError
+from proxy.net.listener import Listener, listen, listen_unix, socket_path
+from proxy.net.tuning import tune
 from proxy.server import systemd
 from proxy.server.credentials import make_credentials
 from proxy.server.databases import Database
 from proxy.server.ending import Ending
 from proxy.server.operations import Operations
+from proxy.server.security import Security
 from proxy.session import relay
-from proxy.session.login import LoginProtocol, Reception
+from proxy.session.login import Reception
+from proxy.session.opening import Entrance, Opening
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
 from proxy.topology.counters import Counters
@@ -49,6 +54,8 @@ _SIGNALS: dict[int, Stop] = {
 class Process:
     """A running proxy. `start`, then `stop`; or `run`, which waits for a signal between.
 
+    Raises ListenError if TLS can't be had as the settings want it.
+
     `read`: reads the configuration again, for RELOAD. `sockets`: listeners that are open already.
     """
 
@@ -65,9 +72,11 @@ class Process:
         self.databases: dict[str, Database] = {}
         self.registry = Registry(self._client_left, self._cancel_asked)
         self.address: HostPort | None = None
+        self.unix_path: Path | None = None
         self.http_address: HostPort | None = None
         self.cache: CacheService | None = None
         self.stopping: Ending | None = None
+        self.security = _security(settings)
         self._read = read
         self._sockets = sockets or systemd.Activated()
         self._leaving: list[Database] = []
@@ -75,8 +84,9 @@ class Process:
         self._topologies: list[DatabaseTopology] = []
         self._operations: Operations | None = None
         self._console: AdminConsole | None = None
-        self._reception: Reception | None = None
-        self._listener: Listener | None = None
+        self._entrance: Entrance | None = None
+        self._openings: dict[Opening, None] = {}
+        self._listeners: list[Listener] = []
         self._http: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -107,6 +117,8 @@ class Process:
         log.info(
             "listening",
             sql=str(self.address),
+            unix=str(self.unix_path) if self.unix_path else "off",
+            client_tls=settings.client_tls.mode,
             http=str(self.http_address) if self.http_address else "off",
             databases=sorted(self.databases),
             hot_path=_form(),
@@ -114,7 +126,7 @@ class Process:
 
     async def _add_database(self, name: str, settings: Settings) -> None:
         results = self.cache.results if self.cache else None
-        database = self.databases[name] = Database(name, settings, results)
+        database = self.databases[name] = Database(name, settings, results, self.security)
         self._topologies.append(database.context.topology)
         if self._operations is not None and self._operations.paused:
             database.pause()
@@ -139,39 +151,57 @@ class Process:
         """Logins that begin from now on go by these."""
         console = self._console
         assert console is not None
-        self._reception = Reception(
+        reception = Reception(
             databases={name: one.context for name, one in self.databases.items()},
             consoles={name: console for name in CONSOLES if name not in self.databases},
             credentials=credentials,
             counters=self.counters,
             registry=self.registry,
             max_clients=settings.server.max_client_connections,
+            max_openings=settings.server.max_opening_connections,
             login_timeout=settings.server.login_timeout,
         )
+        self._entrance = Entrance(reception, self.security.clients, self._openings)
 
-    def _greet(self) -> LoginProtocol:
-        assert self._reception is not None
-        return LoginProtocol(self._reception)
+    def _greet(self) -> Opening:
+        assert self._entrance is not None
+        return Opening(self._entrance)
 
     async def _listen(self) -> None:
-        settings = self.settings.server
+        settings, tcp = self.settings.server, self.settings.client_tcp
         self.receive(self.settings, make_credentials(self.settings.auth))
         host, port = settings.listen
         try:
             if self._sockets.sql is not None:
-                self._listener = Listener(self._sockets.sql, self._greet, inherited=True)
+                tune(self._sockets.sql, tcp)
+                listener = Listener(self._sockets.sql, self._greet, inherited=True)
             else:
-                self._listener = listen(host, port, self._greet, settings.reuse_port)
+                listener = listen(host, port, self._greet, tcp, settings.reuse_port)
         except OSError as error:
             raise ListenError(
                 f"can't listen on {settings.listen} (server.listen): {error.strerror or error}"
             ) from error
-        self.address = HostPort(*self._listener.address)
+        self._listeners.append(listener)
+        self.address = HostPort(*listener.address)
+        if settings.unix_socket_dir is not None:
+            self._listen_unix(socket_path(settings.unix_socket_dir, self.address.port))
         if settings.http_listen is not None:
             self._http = runner = await start_http(
                 settings.http_listen, self._observed(), settings.reuse_port, self._sockets.http
             )
             self.http_address = bound_address(runner)
+
+    def _listen_unix(self, path: Path) -> None:
+        server = self.settings.server
+        try:
+            self._listeners.append(
+                listen_unix(path, server.unix_socket_mode, self._greet, server.reuse_port)
+            )
+        except OSError as error:
+            raise ListenError(
+                f"can't listen on {path} (server.unix_socket_dir): {error.strerror or error}"
+            ) from error
+        self.unix_path = path
 
     def _observed(self) -> Observed:
         cache = self.cache
@@ -204,6 +234,7 @@ class Process:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
+            self.security.refresh()
             for database in self.all_databases():
                 database.pools.sweep(now)
             if self._leaving:
@@ -247,8 +278,8 @@ class Process:
         self._over.set()
 
     def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def stop(self) -> None:
         """Take no more clients, let what runs finish within server.shutdown_timeout, and close."""
@@ -297,6 +328,13 @@ class Process:
                     log.error("SIGHUP changed nothing", error=error.message)
 
         spawn(reload(), "reload")
+
+
+def _security(settings: Settings) -> Security:
+    try:
+        return Security(settings)
+    except TlsError as error:
+        raise ListenError(str(error)) from error
 
 
 def _form() -> str:

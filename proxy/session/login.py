@@ -1,11 +1,9 @@
-"""A client from its first byte to its first query: encryption asked for, start-up, password."""
+"""A client from its start-up packet to its first query: password, and what it is told."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import structlog
+from typing import Final, Protocol
 
 from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.backend import Backend
@@ -13,6 +11,7 @@ from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, intern_settings
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
+from proxy.session.refusal import turn_away
 from proxy.session.registry import Registry
 from proxy.session.replication import Opening, Tunnel, database_of, wants_replication
 from proxy.session.session import Session
@@ -22,9 +21,9 @@ from proxy.wire import errors, messages, startup
 from proxy.wire.client_login import ClientLogin, Credentials
 from proxy.wire.errors import PgError, ProtocolViolation
 
-log = structlog.get_logger(__name__)
-
 MAX_PASSWORD_MESSAGE = 10_000
+_READ_AHEAD: Final = 64 * 1024
+"""Bytes behind the login at which a client is no longer read from until that is complete."""
 _NOT_SETTINGS = frozenset({"user", "database", "options", "replication"})
 
 
@@ -47,17 +46,21 @@ class Reception:
     counters: Counters
     registry: Registry
     max_clients: int
+    max_openings: int
+    """Connections at once that have sent no start-up packet; beyond it the oldest is closed."""
     login_timeout: float
 
 
 class LoginProtocol(ChannelProtocol):
-    """The protocol of a connection until it is a `Session`."""
+    """The protocol of a connection from its start-up packet until it is a `Session`."""
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self._transport: Channel | None = None
         self._buffer = b""
+        self._opening: startup.StartupMessage | None = None
         self._startup: startup.StartupMessage | None = None
+        """`_opening`, once it was looked at."""
         self._login: ClientLogin | None = None
         self._welcome: Welcome | Opening | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -65,13 +68,23 @@ class LoginProtocol(ChannelProtocol):
         self._counted = False
         """Among the clients, of whom there may be so many."""
 
-    def connection_made(self, transport: Channel) -> None:
+    def begin(
+        self, transport: Channel, opening: startup.StartupMessage, unread: bytes, until: float
+    ) -> None:
+        """Take over a connection with its start-up packet and the bytes that came behind it.
+
+        `until`: when login must be complete, by the event loop's clock.
+        """
         self._transport = transport
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._reception.login_timeout, self._too_slow)
+        self._opening = opening
+        self._deadline = asyncio.get_running_loop().call_at(until, self._too_slow)
+        self.data_received(unread)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        if self._welcome is not None and len(self._buffer) > _READ_AHEAD:
+            assert self._transport is not None
+            self._transport.pause_reading()
         try:
             while not self._over and self._welcome is None and self._step():
                 pass
@@ -83,11 +96,8 @@ class LoginProtocol(ChannelProtocol):
     def _step(self) -> bool:
         """Take one packet or message; False if it has not come whole."""
         if self._startup is None:
-            needed = startup.needed(self._buffer)
-            if len(self._buffer) < needed:
-                return False
-            packet, self._buffer = self._buffer[:needed], self._buffer[needed:]
-            self._opening(startup.decode(packet))
+            assert self._opening is not None
+            self._start(self._opening)
             return True
         if len(self._buffer) < 5:
             return False
@@ -105,23 +115,10 @@ class LoginProtocol(ChannelProtocol):
             self._authenticated()
         return True
 
-    def _opening(self, opening: startup.Opening) -> None:
-        match opening:
-            case startup.EncryptionRequest():
-                if self._buffer:
-                    raise ProtocolViolation("bytes came before the answer to a request to encrypt")
-                self._write(b"N")
-            case startup.CancelRequest(process_id, secret):
-                self._over = True
-                self._reception.registry.cancel(process_id, secret, self._close)
-            case startup.StartupMessage():
-                self._start(opening)
-
     def _start(self, opening: startup.StartupMessage) -> None:
         reception = self._reception
         self._startup = opening
-        if opening.minor > 0 or opening.protocol_options:
-            self._write(startup.negotiate_version(opening.protocol_options))
+        self._write(startup.negotiation(opening))
         if reception.counters.clients >= reception.max_clients:
             raise PgError(
                 errors.TOO_MANY_CONNECTIONS,
@@ -238,7 +235,12 @@ class LoginProtocol(ChannelProtocol):
         kept = self._welcome.kept if isinstance(self._welcome, Welcome) else None
         if kept is not None:
             session.upstream.adopt(*kept)
-        process_id, secret = registry.add(session, None if kept is None else kept[1].process_id)
+        assert self._startup is not None
+        process_id, secret = registry.add(
+            session,
+            startup.spoken_minor(self._startup),
+            None if kept is None else kept[1].process_id,
+        )
         counters.logins += 1
         self._counted = False  # the session is, from now on
         self._write(_greeting(outcome, process_id, secret))
@@ -248,6 +250,7 @@ class LoginProtocol(ChannelProtocol):
         """The transport, which is somebody else's from now on."""
         assert self._transport is not None
         self._end()
+        self._transport.resume_reading()
         return self._transport
 
     def _write(self, data: bytes) -> None:
@@ -255,32 +258,17 @@ class LoginProtocol(ChannelProtocol):
             self._transport.write(data)
 
     def _refuse(self, error: PgError) -> None:
-        counters = self._reception.counters
-        counters.login_failures[error.sqlstate] += 1
-        if error.sqlstate == errors.TOO_MANY_CONNECTIONS:
-            counters.clients_refused += 1
-        log.info("login refused", sqlstate=error.sqlstate, error=error.message, peer=self._peer())
-        self._write(error.encode("FATAL"))
-        self._close()
-
-    def _peer(self) -> str:
-        return str(self._transport.get_extra_info("peername")) if self._transport else ""
+        assert self._transport is not None
+        turn_away(self._transport, self._reception.counters, error)
+        self._end()
 
     def _too_slow(self) -> None:
         if self._over:
             return
         seconds = self._reception.login_timeout
-        if self._startup is None:
-            self._close()
-        else:
-            self._refuse(
-                PgError(errors.INVALID_AUTHORIZATION, f"login was not complete after {seconds:g} s")
-            )
-
-    def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-        self._end()
+        self._refuse(
+            PgError(errors.INVALID_AUTHORIZATION, f"login was not complete after {seconds:g} s")
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()

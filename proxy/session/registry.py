@@ -1,18 +1,21 @@
 """All sessions of the process, by the key that cancels them."""
 
-import hmac
-import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+
+from proxy.wire import cancel_key
 
 if TYPE_CHECKING:
     from proxy.session.session import Session
 
 
 class Registry:
-    """Gives out cancel keys and finds sessions by them."""
+    """Gives out cancel keys that name `worker`, and finds sessions by them."""
 
-    def __init__(self, on_removed: Callable[[], None], on_cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, on_removed: Callable[[], None], on_cancel: Callable[[], None], worker: int = 0
+    ) -> None:
+        self._worker = worker
         self._sessions: dict[int, dict[bytes, Session]] = {}
         """By process id and secret: servers give the same process id more than once."""
         self._keys: dict[Session, tuple[int, bytes]] = {}
@@ -20,16 +23,18 @@ class Registry:
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 
-    def add(self, session: "Session", process_id: int | None = None) -> tuple[int, bytes]:
-        """(process id, secret) for the client's BackendKeyData.
+    def add(
+        self, session: "Session", minor: int, process_id: int | None = None
+    ) -> tuple[int, bytes]:
+        """(process id, secret) for the BackendKeyData of a client that speaks protocol 3.`minor`.
 
         `process_id`: that of the server's process, for a client which keeps it to itself: such a
-        client expects to find it in NOTIFY's messages and pg_stat_activity.
+        client expects to find it in NOTIFY's messages and pg_stat_activity. It names no worker.
         """
         if process_id is None:
-            process_id = self._free_number()
+            process_id = self._free_id()
         those = self._sessions.setdefault(process_id, {})
-        while (secret := secrets.token_bytes(4)) in those:
+        while (secret := cancel_key.new_secret(minor)) in those:
             pass
         those[secret] = session
         self._keys[session] = process_id, secret
@@ -37,8 +42,7 @@ class Registry:
 
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
         """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
-        process_id = self._free_number()
-        secret = secrets.token_bytes(4)
+        process_id, secret = self._free_id(), cancel_key.new_secret(0)
         self._others[process_id] = (secret, cancel)
         return process_id, secret
 
@@ -46,10 +50,11 @@ class Registry:
         """This client is over."""
         self._others.pop(process_id, None)
 
-    def _free_number(self) -> int:
-        while (number := secrets.randbelow(0x7FFFFFFE) + 1) in self._sessions:
-            pass
-        return number
+    def _free_id(self) -> int:
+        process_id = 0
+        while not process_id or process_id in self._sessions or process_id in self._others:
+            process_id = cancel_key.process_id(self._worker, cancel_key.new_session())
+        return process_id
 
     def remove(self, session: "Session") -> None:
         """The session is over."""
@@ -69,12 +74,12 @@ class Registry:
         from then on.
         """
         for expected, session in self._sessions.get(process_id, {}).items():
-            if hmac.compare_digest(expected, secret):
+            if cancel_key.same(expected, secret):
                 self._on_cancel()
                 if session.upstream.cancel(taken):
                     return
         secret_of_other, cancel = self._others.get(process_id, (b"", None))
-        if cancel is not None and hmac.compare_digest(secret_of_other, secret):
+        if cancel is not None and cancel_key.same(secret_of_other, secret):
             cancel()
         taken()
 

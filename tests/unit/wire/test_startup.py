@@ -48,7 +48,7 @@ def test_protocol_options_and_minor_versions() -> None:
     body = b"\0\3\0\2user\0app\0_pq_.a\0on\0_pq_.b\0x\0\0"
     packet = struct.pack(">I", len(body) + 4) + body
     assert decode(packet) == StartupMessage(2, {"user": "app"}, ("_pq_.a", "_pq_.b"))
-    assert negotiate_version(("_pq_.a",)) == b"v\0\0\0\x13\0\3\0\0\0\0\0\1_pq_.a\0"
+    assert negotiate_version(0, ("_pq_.a",)) == b"v\0\0\0\x13\0\3\0\0\0\0\0\1_pq_.a\0"
 
 
 def test_requests() -> None:
