@@ -144,9 +144,9 @@ async def _secure(
 
 
 def tls_reason(error: ssl.SSLError) -> str:
-    """What went wrong, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_message:
-        return f"the certificate is not accepted: {error.verify_message}"
-    if error.reason:
-        return error.reason.replace("_", " ").lower()
+    """What went wrong, in words. Errors that OpenSSL did not raise have none of its attributes."""
+    if message := getattr(error, "verify_message", None):
+        return f"the certificate is not accepted: {message}"
+    if reason := getattr(error, "reason", None):
+        return str(reason).replace("_", " ").lower()
     return str(error.args[-1]) if error.args else type(error).__name__
