@@ -23,7 +23,11 @@ class TlsRefused(OSError):
 
 
 def _no_tls() -> ServerTls:
-    return ServerTls(ServerTlsSettings(mode="disable"))
+    return ServerTls(ServerTlsSettings.model_validate({"mode": "disable"}))
+
+
+def _default_tcp() -> TcpSettings:
+    return TcpSettings.model_validate({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Dialing:
     """How a server is reached, beside its address."""
 
     tls: ServerTls = field(default_factory=_no_tls)
-    tcp: TcpSettings = field(default_factory=TcpSettings)
+    tcp: TcpSettings = field(default_factory=_default_tcp)
 
 
 def attempts(mode: str, host: str) -> tuple[bool, ...]:
