@@ -1,4 +1,7 @@
-"""From TLS settings to OpenSSL contexts. Not compiled: it extends a class of the library's own."""
+"""From TLS settings to OpenSSL contexts, and what can go wrong with them.
+
+Not compiled: compiled classes can't extend those of the standard library.
+"""
 
 import re
 import ssl
@@ -18,6 +21,10 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 class TlsError(Exception):
     """TLS can't be done as the settings want it; the text names setting, file and reason."""
+
+
+class TlsRefused(OSError):
+    """A server doesn't do TLS, or what it does is not what the settings demand."""
 
 
 class NamedServer(ssl.SSLObject):

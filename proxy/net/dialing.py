@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from proxy.config.transport import ServerTlsSettings, TcpSettings
 from proxy.net.certificates import ServerTls
 from proxy.net.channel import ChannelProtocol
+from proxy.net.contexts import TlsRefused
 from proxy.net.listener import open_channel, socket_path
 from proxy.net.tls_channel import TlsChannel
 from proxy.net.tuning import tune
 
 _SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
-
-
-class TlsRefused(OSError):
-    """The server doesn't do TLS, or what it does is not what the settings demand."""
 
 
 def _no_tls() -> ServerTls:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from proxy.net.dialing import TlsRefused, attempts, connect
+from proxy.net.contexts import TlsRefused
+from proxy.net.dialing import attempts, connect
 from proxy.pool.backend import Backend
 from proxy.topology.node import Node
 from proxy.wire.errors import INVALID_AUTHORIZATION, PgError

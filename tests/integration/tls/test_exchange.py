@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from proxy.config.load import load
@@ -92,7 +93,38 @@ async def test_files_that_will_not_do_leave_the_old_in_use(
     assert len({str(line["error"]) for line in complaints}) == len(complaints) <= 2
 
 
-# What RELOAD calls
+# RELOAD
+
+
+def console(proxy: Proxy) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(
+        proxy.dsn("penstock"), sslmode="require", autocommit=True, prepare_threshold=None
+    )
+
+
+def plain_is_refused(proxy: Proxy) -> bool:
+    try:
+        psycopg.connect(proxy.dsn(), sslmode="disable").close()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+async def test_reload_at_the_console(proxy: Proxy, pair: Pair, authority: Authority) -> None:
+    """Files that can't be used refuse the whole; then other settings, and other files."""
+    before = pair.der
+    with console(proxy) as admin:
+        text = proxy.config_file.read_text()
+        proxy.config_file.write_text(text.replace('mode = "require"', 'mode = "prefer"'))
+        pair.key.write_text("no key")
+        with pytest.raises(psycopg.Error, match=r"client_tls\.cert_file and key_file"):
+            admin.execute("RELOAD")
+        assert plain_is_refused(proxy)
+        assert await certificate(proxy, authority) == before
+        exchange(pair, authority.server(file="renewed"))
+        admin.execute("RELOAD")
+    assert not plain_is_refused(proxy)
+    assert await certificate(proxy, authority) == pair.der != before
 
 
 def shown_by(security: Security, authority: Authority) -> bytes | None:
@@ -124,13 +156,13 @@ def write_config(directory: Path, mode: str, pair: Pair, servers: str = "prefer"
 
 def test_reload(tmp_path: Path, pair: Pair, authority: Authority) -> None:
     security = Security(load(write_config(tmp_path, "prefer", pair), {}))
-    dialing = security.dialing("shop")("primary")
+    dialing = security.dialing("shop")("127.0.0.1", 1, "shop")
     assert (security.clients.required, dialing.tls.mode) == (False, "prefer")
     first = shown_by(security, authority)
     exchange(pair, authority.server(file="renewed"))
-    security.reload()
+    security.prepare()()
     assert shown_by(security, authority) == pair.der != first
-    security.reload(load(write_config(tmp_path, "require", pair, "require"), {}))
+    security.prepare(load(write_config(tmp_path, "require", pair, "require"), {}))()
     assert (security.clients.required, dialing.tls.mode) == (True, "require")
 
 
@@ -138,10 +170,10 @@ def test_a_reload_that_fails_changes_nothing(
     tmp_path: Path, pair: Pair, authority: Authority
 ) -> None:
     security = Security(load(write_config(tmp_path, "prefer", pair), {}))
-    dialing = security.dialing("shop")("primary")
+    dialing = security.dialing("shop")("127.0.0.1", 1, "shop")
     first = shown_by(security, authority)
     pair.certificate.unlink()
     with pytest.raises(TlsError, match=r"client_tls\.cert_file: .*can't be read"):
-        security.reload(load(write_config(tmp_path, "require", pair, "require"), {}))
+        security.prepare(load(write_config(tmp_path, "require", pair, "require"), {}))
     assert (security.clients.required, dialing.tls.mode) == (False, "prefer")
     assert shown_by(security, authority) == first
