@@ -7,6 +7,7 @@ that it can be left out where one of those is known to be wrong already.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from proxy.config.nodes import node_names
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
 from proxy.config.settings import CacheRule, DatabaseSettings, RoutingRule, Settings
@@ -136,15 +137,6 @@ def _nodes(settings: Settings) -> Iterator[tuple[Path, HostPort]]:
             yield (*top, "replicas", "hosts", index), replica
         for index, shard in enumerate(database.sharding.shards):
             yield (*top, "sharding", "shards", index), HostPort(shard.host, shard.port)
-
-
-def node_names(database: DatabaseSettings) -> list[str]:
-    """The database's nodes, as `topology` names them."""
-    return [
-        "primary",
-        *(f"replica{number}" for number in range(1, len(database.replicas.hosts) + 1)),
-        *(f"shard{number}" for number in range(len(database.sharding.shards))),
-    ]
 
 
 def _replicas(settings: Settings) -> Iterator[Finding]:

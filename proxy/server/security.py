@@ -1,14 +1,11 @@
 """All the process's TLS: of its clients, and of each node that it connects to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from proxy.config.settings import DatabaseSettings, Settings
-from proxy.config.transport import ServerTlsSettings
+from proxy.config.nodes import ServerKey, server_tls
+from proxy.config.settings import Settings
 from proxy.net.certificates import ClientTls, ServerTls
 from proxy.net.dialing import Dialing
-
-_Key = tuple[str, str, int, str]
-"""A database's name with clients; a server's host, port, and database there."""
 
 
 class Security:
@@ -17,9 +14,7 @@ class Security:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.clients = ClientTls(settings.client_tls)
-        self._servers = {
-            key: ServerTls(tls, section) for key, tls, section in _server_settings(settings)
-        }
+        self._servers = {key: ServerTls(tls, section) for key, tls, section in server_tls(settings)}
 
     def dialing(self, database: str) -> Callable[[str, int, str], Dialing]:
         """By host, port and database there: how a server of `database` is reached.
@@ -39,8 +34,8 @@ class Security:
         """
         wanted = settings or self._settings
         changes = [self.clients.load(wanted.client_tls)]
-        made: dict[_Key, ServerTls] = {}
-        for key, tls, section in _server_settings(wanted):
+        made: dict[ServerKey, ServerTls] = {}
+        for key, tls, section in server_tls(wanted):
             known = self._servers.get(key)
             if known is None:
                 made[key] = ServerTls(tls, section)
@@ -60,25 +55,3 @@ class Security:
         self.clients.refresh()
         for server in self._servers.values():
             server.refresh()
-
-
-def _server_settings(settings: Settings) -> Iterator[tuple[_Key, ServerTlsSettings, str]]:
-    """For each server its TLS, and the section of the configuration that says so."""
-    for name, database in settings.databases.items():
-        there = database.server_database or name
-        for node, host, port, own_database in _addresses(database):
-            own, section = database.node_tls.get(node), f"database.{name}.node_tls.{node}"
-            if own is None:
-                own, section = database.tls, f"database.{name}.tls"
-            if own is None:
-                own, section = settings.server_tls, "server_tls"
-            yield (name, host, port, own_database or there), own, section
-
-
-def _addresses(database: DatabaseSettings) -> Iterator[tuple[str, str, int, str | None]]:
-    """A node's name in the settings, its host, port and database there."""
-    yield "primary", database.primary.host, database.primary.port, None
-    for number, replica in enumerate(database.replicas.hosts, 1):
-        yield f"replica{number}", *replica, None
-    for number, shard in enumerate(database.sharding.shards):
-        yield f"shard{number}", shard.host, shard.port, shard.database
