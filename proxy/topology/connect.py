@@ -48,8 +48,8 @@ async def connect(
         for encrypted in tries[:-1]:
             try:
                 return await _attempt(address, login, timeout, purpose, settings, encrypted)
-            except (ConnectionRefusedError, FileNotFoundError):
-                raise  # nobody listens
+            except (TimeoutError, ConnectionRefusedError, FileNotFoundError):
+                raise  # nobody listens, or nobody answers
             except (OSError, asyncpg.InvalidAuthorizationSpecificationError):
                 continue  # with TLS, or without, the server may agree
         return await _attempt(address, login, timeout, purpose, settings, tries[-1])

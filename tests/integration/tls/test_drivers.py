@@ -144,3 +144,17 @@ def test_many_at_once(secure: Proxy) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
         assert not thread.is_alive()
     assert failures == []
+
+
+def test_the_console_shows_it(secure: Proxy) -> None:
+    with (
+        connect(secure, sslmode="require", autocommit=True) as one,
+        psycopg.connect(
+            secure.dsn("penstock"), sslmode="require", autocommit=True, prepare_threshold=None
+        ) as console,
+    ):
+        one.execute("SELECT 1")
+        rows = console.cursor(row_factory=psycopg.rows.dict_row).execute("SHOW CLIENTS").fetchall()
+        assert any(str(row["tls"]).startswith("TLSv1.3/TLS_") for row in rows)
+        servers = console.cursor(row_factory=psycopg.rows.dict_row).execute("SHOW SERVERS")
+        assert {row["tls"] for row in servers.fetchall()} == {""}  # the bundled server has none
