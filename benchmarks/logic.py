@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from proxy.auth.load import load_auth
+from proxy.auth.state import AuthState
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel, ChannelProtocol, poller
 from proxy.pool.backend import Backend
@@ -104,7 +106,8 @@ class Bench:
 
 def _context() -> DatabaseContext:
     settings = Settings.model_validate(_SETTINGS)
-    context = Database("app", settings, None, Security(settings)).context
+    auth = AuthState(load_auth(settings))
+    context = Database("app", settings, auth, None, Security(settings)).context
     for replica in context.topology.replicas:
         replica.healthy, replica.fresh_until, replica.lag_seconds = True, float("inf"), 0.0
     return context

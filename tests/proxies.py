@@ -16,7 +16,7 @@ from pathlib import Path
 from proxy.local.configuration import render_config
 from tests.databases import Database
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 TREE = "PENSTOCK_TREE"
 """Names the directory of another build of the package to test, such as the compiled one."""
 

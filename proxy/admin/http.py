@@ -1,19 +1,44 @@
 """The HTTP listener: `/metrics` for Prometheus, `/healthz` and `/readyz` for orchestrators."""
 
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from proxy.admin.metrics import Observed, registry
 from proxy.config.types import HostPort
 from proxy.topology.node import DatabaseTopology, Node
 
-_OBSERVED = web.AppKey("observed", Observed)
-_REGISTRY = web.AppKey("registry", CollectorRegistry)
+
+class Pages(Protocol):
+    """What the listener shows: of one process, or of several together."""
+
+    async def families(self) -> Iterable[Metric]:
+        """All metrics as they are now."""
+
+    async def readiness(self) -> dict[str, Any]:
+        """See `readiness`."""
+
+
+class OwnPages:
+    """Of this process."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+        self._registry = registry(observed)
+
+    async def families(self) -> Iterable[Metric]:
+        return self._registry.collect()
+
+    async def readiness(self) -> dict[str, Any]:
+        return readiness(self._observed)
+
+
+_PAGES: Final = web.AppKey("pages", Pages)
 
 _STOP_SECONDS = 2.0
 """How long a stop waits for answers under way: scrapes take milliseconds."""
@@ -25,7 +50,7 @@ class ListenError(Exception):
 
 async def start_http(
     address: HostPort,
-    observed: Observed,
+    source: Observed | Pages,
     reuse_port: bool = False,
     inherited: socket.socket | None = None,
 ) -> web.AppRunner:
@@ -33,7 +58,7 @@ async def start_http(
 
     `inherited`: a listening socket to use instead. Raises ListenError.
     """
-    runner = web.AppRunner(application(observed), access_log=None, shutdown_timeout=_STOP_SECONDS)
+    runner = web.AppRunner(application(source), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     try:
         site = (
@@ -60,21 +85,32 @@ def bound_address(runner: web.AppRunner) -> HostPort:
     return HostPort(str(host), int(port))
 
 
-def application(observed: Observed) -> web.Application:
+def application(source: Observed | Pages) -> web.Application:
     """The routes."""
     app = web.Application()
-    app[_OBSERVED] = observed
-    app[_REGISTRY] = registry(observed)
+    app[_PAGES] = OwnPages(source) if isinstance(source, Observed) else source
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     return app
 
 
+class _Collected(CollectorRegistry):
+    """Families that are there already, for an encoder, which asks a registry."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
 async def _metrics(request: web.Request) -> web.Response:
     """Prometheus text, or OpenMetrics where the scraper asks for it."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    body = encode(request.app[_REGISTRY])
+    collected = _Collected(await request.app[_PAGES].families())
+    body = encode(collected)
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
@@ -85,7 +121,7 @@ async def _healthz(request: web.Request) -> web.Response:
 
 async def _readyz(request: web.Request) -> web.Response:
     """200 while every database's primary can be reached, else 503; what is amiss as JSON."""
-    report = readiness(request.app[_OBSERVED])
+    report = await request.app[_PAGES].readiness()
     return web.json_response(report, status=200 if report["ready"] else 503)
 
 

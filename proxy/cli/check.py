@@ -35,6 +35,7 @@ def load_or_exit(config: Path) -> "Settings":
 def command(config: ConfigOption = Path("config.toml")) -> None:
     """Check the configuration: print a summary, or every problem (exit status 1)."""
     settings = load_or_exit(config)
+    _load_auth_or_exit(settings)
     _check_tls(settings)
     for line in summary(settings):
         typer.echo(line)
@@ -57,6 +58,20 @@ def _check_tls(settings: "Settings") -> None:
         raise typer.Exit(1) from None
 
 
+def _load_auth_or_exit(settings: "Settings") -> None:
+    """Read the files that authentication is configured by, as `load_or_exit`."""
+    from proxy.auth.load import load_auth
+    from proxy.auth.problems import AuthError
+
+    try:
+        load_auth(settings)
+    except AuthError as error:
+        typer.echo(str(error), err=True)
+        count = len(error.problems)
+        typer.echo(f"{count} problem{'s' if count > 1 else ''} found", err=True)
+        raise typer.Exit(1) from None
+
+
 def summary(settings: "Settings") -> Iterator[str]:
     """What the settings amount to, a line each."""
     server = settings.server
@@ -64,7 +79,11 @@ def summary(settings: "Settings") -> Iterator[str]:
     yield f"TLS: of clients {settings.client_tls.mode}, of servers {settings.server_tls.mode}"
     for name, database in settings.databases.items():
         yield from _database(name, database)
-    users = ", ".join(user.name for user in settings.auth.users)
+    users = ", ".join(user.name for user in settings.auth.users) or "none by name"
+    if settings.auth.auth_file:
+        users += f", those of {settings.auth.auth_file}"
+    if settings.auth.auth_user:
+        users += f", those that {settings.auth.auth_user} looks up"
     yield f"users ({settings.auth.method}): {users}"
     yield f"routing rules: {_named([rule.name for rule in settings.routing.rules])}"
     where = "" if settings.cache.redis else " (no cache: cache.redis is not set)"

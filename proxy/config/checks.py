@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from proxy.config.nodes import node_names
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
-from proxy.config.settings import CacheRule, DatabaseSettings, RoutingRule, Settings
+from proxy.config.settings import (
+    CacheRule,
+    DatabaseSettings,
+    PoolSettings,
+    RoutingRule,
+    Settings,
+)
 from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
@@ -157,21 +163,51 @@ def _replicas(settings: Settings) -> Iterator[Finding]:
 def _users(settings: Settings) -> Iterator[Finding]:
     users = settings.auth.users
     yield from _twice([user.name for user in users], ("auth", "users"))
-    if not users:
+    if not users and not _others(settings):
         message = "there is none, so nobody can log in: add [[auth.users]] with name and password"
         yield Finding(("auth", "users"), message)
 
 
+def _others(settings: Settings) -> bool:
+    """Whether there may be users who are not in auth.users."""
+    auth = settings.auth
+    looked_up = auth.auth_user or any(one.auth_user for one in settings.databases.values())
+    return bool(auth.auth_file or looked_up)
+
+
 def _passwords(settings: Settings) -> Iterator[Finding]:
     auth = settings.auth
-    if auth.method == "trust" or not auth.users:
+    if auth.method in ("trust", "cert", "peer", "hba") or not auth.users or _others(settings):
         return
     if all(user.password is None for user in auth.users):
         message = f"{auth.method} needs passwords and no user has one: nobody can log in"
         yield Finding(("auth", "method"), message)
 
 
+def _hba(settings: Settings) -> Iterator[Finding]:
+    auth = settings.auth
+    if auth.method == "hba" and auth.auth_hba_file is None:
+        message = "needs the file of the rules, and it is not named"
+        yield Finding(("auth", "method"), message, 'auth_hba_file = "pg_hba.conf"')
+    if auth.method != "hba" and auth.auth_hba_file is not None:
+        message = f'is not used: auth.method is {auth.method}, so set method = "hba"'
+        yield Finding(("auth", "auth_hba_file"), message)
+
+
+def _auth_dbnames(settings: Settings) -> Iterator[Finding]:
+    names = list(settings.databases)
+    wanted: list[tuple[Path, str | None]] = [(("auth",), settings.auth.auth_dbname)]
+    wanted += [(("database", name), one.auth_dbname) for name, one in settings.databases.items()]
+    for path, name in wanted:
+        if name is not None and name not in names and "*" not in names:
+            message = "no [database.NAME] has this name"
+            allowed = ", ".join(names) or None
+            yield Finding((*path, "auth_dbname"), message, allowed, nearest(name, names))
+
+
 def _admins(settings: Settings) -> Iterator[Finding]:
+    if _others(settings):
+        return
     names = [user.name for user in settings.auth.users]
     for index, admin in enumerate(settings.auth.admins):
         if admin not in names:
@@ -179,6 +215,8 @@ def _admins(settings: Settings) -> Iterator[Finding]:
 
 
 def _monitor_users(settings: Settings) -> Iterator[Finding]:
+    if settings.auth.auth_file is not None:
+        return
     names = [user.name for user in settings.auth.users]
     for name, database in settings.databases.items():
         user = database.monitor_user
@@ -242,6 +280,30 @@ def _shards_differ(name: str, database: DatabaseSettings) -> Iterator[Finding]:
             yield Finding(("database", name, "sharding", "shards", index), message)
 
 
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """What one process alone can promise, and limits that can't be divided."""
+    workers = settings.server.workers
+    if workers == 1:
+        return
+    if settings.routing.read_your_writes in ("global", "table"):
+        message = f"{settings.routing.read_your_writes!r} needs one process that sees all writes"
+        allowed = '"session" or "off" with server.workers above 1, or one worker'
+        yield Finding(("routing", "read_your_writes"), message, allowed)
+    pools: list[tuple[Path, PoolSettings]] = [(("pool", "size"), settings.pool)]
+    pools += [
+        (("database", name, "pool", "size"), one.pool)
+        for name, one in settings.databases.items()
+        if one.pool is not None
+    ]
+    for path, pool in pools:
+        if pool.size < workers:
+            message = f"{pool.size} connections can't be divided among {workers} workers"
+            yield Finding(path, message, f"{workers} or more, or fewer server.workers")
+    if settings.server.max_client_connections < workers:
+        message = f"fewer clients than the {workers} workers that they are divided among"
+        yield Finding(("server", "max_client_connections"), message, f"{workers} or more")
+
+
 def _twice(names: list[str], path: Path) -> Iterator[Finding]:
     """Findings for names in a table array that an earlier element has already."""
     for index, name in enumerate(names):
@@ -283,14 +345,29 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "database.*.replicas.read_preference",
         ),
     ),
-    (_users, ("auth.users.*.name",)),
-    (_passwords, ("auth.method", "auth.users.*.password")),
-    (_admins, ("auth.admins", "auth.users.*.name")),
-    (_monitor_users, ("database.*.monitor_user", "auth.users.*.name")),
+    (_users, ("auth.users.*.name", "auth.auth_file", "auth.auth_user")),
+    (
+        _passwords,
+        ("auth.method", "auth.users.*.password", "auth.auth_file", "auth.auth_user"),
+    ),
+    (_hba, ("auth.method", "auth.auth_hba_file")),
+    (_auth_dbnames, ("auth.auth_dbname", "database")),
+    (_admins, ("auth.admins", "auth.users.*.name", "auth.auth_file", "auth.auth_user")),
+    (_monitor_users, ("database.*.monitor_user", "auth.users.*.name", "auth.auth_file")),
     (_rule_names, ("cache.rule.*.name", "routing.rule.*.name")),
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
     (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
+    (
+        _workers,
+        (
+            "server.workers",
+            "server.max_client_connections",
+            "routing.read_your_writes",
+            "pool.size",
+            "database.*.pool.size",
+        ),
+    ),
 )
 """Every check with the keys that it reads."""

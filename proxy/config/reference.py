@@ -41,12 +41,14 @@ file, line, key, value and what is allowed. [config.toml](../config.toml) and th
 | size | a number of bytes, or text with a unit of 1024: `B`, `kB`, `MB`, `GB` |
 | file | a path; a relative one starts at the main file's directory |
 | mode | of a file, in octal digits: `"0770"` |
-| secret | the text itself, `"env:NAME"` for an environment variable, or `"file:PATH"` for a file |
+| secret | the text itself, `"env:NAME"`, `"file:PATH"`, or `"command:PROGRAM ARGUMENTS"` |
 | URL | of Redis: `"redis://[user:password@]host[:port][/db]"`, `rediss://` for TLS; a secret |
 | glob | `*` any text, `?` one character, `[ab]` one of these |
 
-A secret's file is found relative to the main file's directory, and the end of its line is left off.
-A variable or file that is missing or empty is an error. No message or log shows a secret.
+A secret comes from an environment variable, a file, or what a command prints (within 10 s, no shell
+between). Files and commands start at the main file's directory; the end of the line is left off.
+What is missing or empty is an error. No message or log shows a secret. A password may also be given
+as PostgreSQL stores it, `md5…` or `SCRAM-SHA-256$…`.
 """
 
 _EXAMPLES = {
@@ -95,6 +97,7 @@ idle_timeout = "10min"
 [auth]
 method = "scram-sha-256"
 admins = ["ops"]
+auth_user = "ops"  # looks up users that are not named here
 """,
     "auth.users": """\
 [[auth.users]]

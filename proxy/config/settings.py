@@ -45,6 +45,9 @@ class ServerSettings(Section):
         None, description="also listen on `.s.PGSQL.<port>` in this directory; unset: don't"
     )
     unix_socket_mode: FileMode = Field(0o777, description="who may connect to that socket")
+    workers: int = Field(
+        1, ge=1, le=128, description="processes that serve clients; limits are divided among them"
+    )
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
     max_opening_connections: int = Field(
         1000,
@@ -101,13 +104,47 @@ class UserSettings(Section):
 
 
 class AuthSettings(Section):
-    """How clients log in."""
+    """How clients log in. Names that begin with `auth_` are PgBouncer's."""
 
-    method: Literal["scram-sha-256", "trust"] = Field(
-        "scram-sha-256", description="trust asks clients for no password: for loopback only"
+    method: Literal["scram-sha-256", "md5", "password", "cert", "peer", "trust", "hba"] = Field(
+        "scram-sha-256",
+        description="what all clients must show; `trust`: nothing, for loopback only; `password`: "
+        "the password itself, so only with TLS; `hba`: what `auth_hba_file` says",
     )
     users: tuple[UserSettings, ...] = Field((), description="who may log in")
     admins: tuple[Name, ...] = Field((), description="users who may use the admin console")
+    auth_file: File | None = Field(
+        None, description="further users, in the format of PgBouncer's userlist.txt"
+    )
+    auth_hba_file: File | None = Field(
+        None, description='rules in the format of pg_hba.conf; with `method = "hba"`'
+    )
+    auth_ident_file: File | None = Field(
+        None, description="maps in the format of pg_ident.conf, for `map=` in `auth_hba_file`"
+    )
+    auth_user: Name | None = Field(
+        None, description="looks up on the primary who is in no file; unset: nobody is looked up"
+    )
+    auth_query: Name = Field(
+        "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "
+        "FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin",
+        description="how: takes the name as `$1`, gives name and stored secret",
+    )
+    auth_dbname: Name | None = Field(
+        None, description="the database to look in; default: the one that the client wants"
+    )
+    throttle_failures: int = Field(
+        5, ge=0, description="failed logins of an address that are answered at once; 0: all"
+    )
+    throttle_window: Duration = Field(60.0, description="for how long a failed login counts")
+    throttle_delay: Duration = Field(
+        5.0, description="further failures are answered later and later, up to this"
+    )
+    mock_authentication_nonce: Secret | None = Field(
+        None,
+        description="key of the salts for plain passwords and unknown users; default: random at "
+        "each start. Set it where several processes or restarts must look alike",
+    )
 
 
 _HOST = "name, IP address, or the absolute path of a Unix socket's directory"
@@ -228,6 +265,9 @@ class DatabaseSettings(Section):
     monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )
+    auth_user: Name | None = Field(None, description="overrides auth.auth_user")
+    auth_query: Name | None = Field(None, description="overrides auth.auth_query")
+    auth_dbname: Name | None = Field(None, description="overrides auth.auth_dbname")
 
 
 class Settings(Section):

@@ -5,12 +5,14 @@ Each carries its `Words`: how the reference and the error messages speak of it.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
+
+from proxy.config.commands import secret_of_command
 
 _DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
@@ -28,11 +30,13 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class SecretSources:
-    """Where "env:NAME" and "file:PATH" look. Given to pydantic as the validation context."""
+    """Where "env:NAME", "file:PATH" and "command:…" look. Pydantic's validation context."""
 
     environ: Mapping[str, str]
     directory: Path
     """Relative paths start here: the directory of the main configuration file."""
+    outputs: dict[str, str] = field(default_factory=dict, repr=False)
+    """Of commands that have been run: none is run twice."""
 
 
 class HostPort(NamedTuple):
@@ -84,7 +88,8 @@ def parse_host_port(value: Any) -> Any:
 
 
 def resolve_secret(value: Any, info: ValidationInfo) -> Any:
-    """The secret that "env:NAME" or "file:PATH" points at; any other text is the secret itself.
+    """The secret that "env:NAME", "file:PATH" or "command:PROGRAM …" points at; any other text is
+    the secret itself.
 
     Without `SecretSources` as the context, the text stays as it is. The messages name the source
     and never the secret.
@@ -101,6 +106,10 @@ def resolve_secret(value: Any, info: ValidationInfo) -> Any:
         return secret
     if source == "file":
         return _read_secret(sources.directory / where)
+    if source == "command":
+        if where not in sources.outputs:
+            sources.outputs[where] = secret_of_command(where, sources.directory, sources.environ)
+        return sources.outputs[where]
     return value
 
 
@@ -190,7 +199,7 @@ Address = Annotated[
 Secret = Annotated[
     SecretStr,
     BeforeValidator(resolve_secret),
-    Words("secret", 'text, "env:NAME" or "file:PATH"', secret=True),
+    Words("secret", 'text, "env:NAME", "file:PATH" or "command:PROGRAM …"', secret=True),
 ]
 RedisUrl = Annotated[
     str,
@@ -200,7 +209,6 @@ RedisUrl = Annotated[
         "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
     ),
 ]
-
 File = Annotated[
     Path,
     BeforeValidator(resolve_file),

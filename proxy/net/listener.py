@@ -24,7 +24,7 @@ _LONGEST_PATH = 107
 
 
 class Listener:
-    """A listening socket whose connections become channels.
+    """A listening socket; `taken` gets each connection.
 
     `inherited`: another process has it open too, and takes what this one leaves in its backlog.
     """
@@ -32,12 +32,12 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        factory: Callable[[], ChannelProtocol],
+        taken: Callable[[socket.socket], None],
         inherited: bool = False,
     ) -> None:
         self._inherited = inherited
         self._socket = sock
-        self._factory = factory
+        self._taken = taken
         self._loop = asyncio.get_running_loop()
         self._path: Path | None = None
         self._inode = 0
@@ -65,8 +65,7 @@ class Listener:
                     self._pause(error)
                     return
                 raise
-            protocol = self._factory()
-            protocol.connection_made(open_channel(connection, protocol))
+            self._taken(connection)
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors or memory: clients wait in the backlog until some are free."""
@@ -91,15 +90,9 @@ class Listener:
         self._socket.close()
 
 
-def listen(
-    host: str,
-    port: int,
-    factory: Callable[[], ChannelProtocol],
-    tcp: TcpSettings,
-    reuse_port: bool = False,
-) -> Listener:
-    """Listen on a TCP address. `reuse_port`: also where another process does, if that allows it.
-    Raises OSError if it can't be had."""
+def bind(host: str, port: int, tcp: TcpSettings, reuse_port: bool = False) -> socket.socket:
+    """A socket that listens on a TCP address. `reuse_port`: also where another process does, if
+    that allows it. Raises OSError if it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.getaddrinfo(host, port, family if ":" in host else 0, socket.SOCK_STREAM)
     family, kind, protocol, _, address = found[0]
@@ -115,7 +108,7 @@ def listen(
     except OSError:
         sock.close()
         raise
-    return Listener(sock, factory)
+    return sock
 
 
 def socket_path(directory: str | Path, port: int) -> Path:
@@ -123,12 +116,10 @@ def socket_path(directory: str | Path, port: int) -> Path:
     return Path(directory, f".s.PGSQL.{port}")
 
 
-def listen_unix(
-    path: Path, mode: int, factory: Callable[[], ChannelProtocol], take_over: bool = False
-) -> Listener:
-    """Listen on a Unix socket whose file has `mode`. What a process that has ended left at `path`
-    is replaced; with `take_over` the socket of one that listens too, whose clients keep theirs.
-    Raises OSError if it can't be had."""
+def bind_unix(path: Path, mode: int, take_over: bool = False) -> socket.socket:
+    """A socket that listens at `path`, whose file has `mode`. What a process that has ended left
+    there is replaced; with `take_over` the socket of one that listens too, whose clients keep
+    theirs. Raises OSError if it can't be had."""
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise OSError(f"the path is longer than {_LONGEST_PATH} bytes")
     _remove_stale(path, take_over)
@@ -141,7 +132,7 @@ def listen_unix(
     except OSError:
         sock.close()
         raise
-    return Listener(sock, factory)
+    return sock
 
 
 def _remove_stale(path: Path, take_over: bool) -> None:

@@ -100,6 +100,7 @@ class Backend(ChannelProtocol):
         self.transport = transport
         transport.set_write_buffer_limits(HIGH_WATER)
         assert self._login is not None
+        self._login.channel_binding = transport.get_extra_info("channel_binding")
         transport.write(self._login.start())
 
     def data_received(self, data: bytes) -> None:

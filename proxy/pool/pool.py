@@ -16,6 +16,7 @@ from proxy.topology.counters import Counters
 from proxy.topology.node import Node
 from proxy.wire import errors
 from proxy.wire.errors import PgError
+from proxy.wire.passwords import ServerSecret
 from proxy.wire.server_login import ServerLogin
 
 log = structlog.get_logger(__name__)
@@ -23,10 +24,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How the pool logs in."""
+    """How the pool logs in: `secret` gives what is known of the user at the time."""
 
     user: str
-    password: str | None
+    secret: Callable[[], ServerSecret | None]
 
 
 class Pool:
@@ -192,7 +193,7 @@ class Pool:
 
         def login() -> ServerLogin:
             own = {"database": address.database, **parameters}
-            return ServerLogin(self.login.user, self.login.password, own)
+            return ServerLogin(self.login.user, self.login.secret(), own)
 
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
@@ -316,12 +317,10 @@ class Pool:
             backend.sever(error)
         self._refuse_all(error)
 
-    def configure(self, settings: PoolSettings, login: Login) -> None:
+    def configure(self, settings: PoolSettings) -> None:
         """Go by these from now on. Connections beyond a lower `size` are closed by the sweep."""
         self.settings = settings
-        if login != self.login:
-            self.login = login
-            self._last_error = None
+        self._last_error = None  # the reason may be gone
         self._set_oldest()
         self._grow()
 

@@ -1,8 +1,10 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from proxy.admin.metrics import PoolRow
+from proxy.auth.state import AuthState
 from proxy.cache.results import ResultCache
 from proxy.config.settings import DatabaseSettings, Settings
 from proxy.pool.pool import Login, Pool
@@ -19,15 +21,22 @@ from proxy.topology.counters import Counters
 from proxy.topology.monitor import Monitor
 from proxy.topology.node import DatabaseTopology, Node
 from proxy.wire.errors import PgError
+from proxy.wire.passwords import PlainPassword
 
 
 class Pools:
     """The pools of one database, made when first asked for."""
 
     def __init__(
-        self, database: str, settings: Settings, own: DatabaseSettings, counters: Counters
+        self,
+        database: str,
+        settings: Settings,
+        own: DatabaseSettings,
+        auth: AuthState,
+        counters: Counters,
     ) -> None:
         self._database = database
+        self._auth = auth
         self._counters = counters
         self._pools: dict[tuple[str, str], Pool] = {}
         self._retired: list[Pool] = []
@@ -38,22 +47,18 @@ class Pools:
 
     def _read(self, settings: Settings, own: DatabaseSettings) -> None:
         self._pool_settings = own.pool or settings.pool
-        self._passwords: dict[str, str | None] = {}
-        for user in settings.auth.users:
-            secret = user.server_password or user.password
-            self._passwords[user.name] = secret.get_secret_value() if secret else None
 
     def configure(self, settings: Settings, own: DatabaseSettings) -> None:
-        """Go by these settings from now on."""
+        """Go by these settings, and by the authentication now in force, from now on."""
         self._read(settings, own)
-        for (_, user), pool in self._pools.items():
-            pool.configure(self._pool_settings, Login(user, self._passwords.get(user)))
+        for pool in self._pools.values():
+            pool.configure(self._pool_settings)
 
     def get(self, node: Node, user: str) -> Pool:
         """The pool of `user` on `node`."""
         pool = self._pools.get((node.name, user))
         if pool is None:
-            login = Login(user, self._passwords.get(user))
+            login = Login(user, partial(self._auth.server_secret, self._database, user))
             pool = Pool(node, self._database, login, self._pool_settings, self._counters)
             self._pools[node.name, user] = pool
             if self.paused:
@@ -95,8 +100,9 @@ class Pools:
 
     def monitor_login(self, wanted: str | None) -> tuple[str, str | None]:
         """The login for Penstock's own connections."""
-        user = wanted or next(iter(self._passwords), "postgres")
-        return user, self._passwords.get(user)
+        user = wanted or self._auth.current.first_user or "postgres"
+        secret = self._auth.server_secret(self._database, user)
+        return user, secret.text if isinstance(secret, PlainPassword) else None
 
     # What an operator asks for
 
@@ -143,7 +149,12 @@ class Database:
     """A running database. Needs a running event loop."""
 
     def __init__(
-        self, name: str, settings: Settings, cache: ResultCache | None, security: Security
+        self,
+        name: str,
+        settings: Settings,
+        auth: AuthState,
+        cache: ResultCache | None,
+        security: Security,
     ) -> None:
         own = settings.databases[name]
         self._settings = settings
@@ -152,7 +163,7 @@ class Database:
         self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
         topology = build_topology(name, own, self._dialing)
         counters = Counters()
-        self.pools = Pools(name, settings, own, counters)
+        self.pools = Pools(name, settings, own, auth, counters)
         self._login = self.pools.monitor_login(own.monitor_user)
         self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
         self.context = DatabaseContext(

@@ -31,10 +31,12 @@ class Ending:
 
     async def wait_for_clients(self, limit: float | None) -> bool:
         """Until all clients have left, `limit` seconds at most; false where some are left."""
-        process = self._process
-        return await self._within(
-            limit, lambda: not process.registry and not process.counters.clients
-        )
+        process, counters = self._process, self._process.counters
+
+        def left() -> bool:
+            return not (process.registry or counters.clients or counters.opening)
+
+        return await self._within(limit, left)
 
     async def wait_for_servers(self, limit: float | None) -> bool:
         """Until no server connection is lent; whoever waits for one is told to leave."""

@@ -14,7 +14,7 @@ from proxy.server import systemd
 from proxy.server.databases import Database
 from proxy.server.ending import TERMINATED, until
 from proxy.server.parts import LIVE, PARTS
-from proxy.server.reload import ReloadError, apply, is_live
+from proxy.server.reload import ReloadError, apply, is_live, rehearse
 from proxy.session import states
 from proxy.wire import errors
 from proxy.wire.errors import PgError
@@ -92,6 +92,20 @@ class Operations:
         process.settings = outcome.settings
         log.info(event, applied=outcome.applied, needs_restart=outcome.waiting)
         return outcome.notices()
+
+    async def rehearse(self, settings: Settings) -> None:
+        """Raises PgError where `go_by` would."""
+        try:
+            await rehearse(self._process, self._process.settings, settings, PARTS)
+        except ReloadError as error:
+            raise PgError(
+                errors.CONFIG_FILE_ERROR, f"{error}; the old configuration stays in force"
+            ) from None
+
+    async def go_by(self, settings: Settings) -> None:
+        """Change over to settings that the supervisor of all workers has read."""
+        async with self._changing:
+            await self._change(settings, "reloaded")
 
     def changeable(self, key: str) -> bool:
         return is_live(tuple(key.split(".")), LIVE)
@@ -173,12 +187,12 @@ class Operations:
                     session.run()
         log.info("resumed")
 
-    def enable(self, database: str, enabled: bool) -> None:
+    async def enable(self, database: str, enabled: bool) -> None:
         for one in self._targets(database):
             one.context.disabled = not enabled
         log.info("enabled" if enabled else "disabled", database=database)
 
-    def reconnect(self, database: str | None) -> None:
+    async def reconnect(self, database: str | None) -> None:
         for one in self._targets(database):
             one.pools.reconnect()
         log.info("reconnecting", database=database or "all")
@@ -189,7 +203,7 @@ class Operations:
 
     # Ending things
 
-    def kill(self, database: str | None) -> None:
+    async def kill(self, database: str | None) -> None:
         self._refuse_twice()
         targets = self._targets(database)
         contexts = {id(one.context) for one in targets}
@@ -204,7 +218,7 @@ class Operations:
             self.paused = True
         log.warning("killed", database=database or "all")
 
-    def kill_client(self, ident: int) -> None:
+    async def kill_client(self, ident: int) -> None:
         for session in self._process.registry:
             if id(session) == ident:
                 log.info("client killed", user=session.client.user, database=session.context.name)
@@ -216,7 +230,7 @@ class Operations:
             "SHOW CLIENTS shows it in the column id; clients of the console can't be killed",
         )
 
-    def shut_down(self, how: Stop) -> None:
+    async def shut_down(self, how: Stop) -> None:
         if how != "now" and self.stopping:
             raise not_now("Penstock is shutting down already", "SHUTDOWN ends it at once")
         self._process.shut_down(how)

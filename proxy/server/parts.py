@@ -6,14 +6,19 @@ that no part lists needs a restart.
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from proxy.admin import logs
+from proxy.auth.load import load_auth
+from proxy.auth.problems import AuthError
 from proxy.config.settings import Settings
 from proxy.net.contexts import TlsError
-from proxy.server.credentials import make_credentials
 from proxy.server.reload import Commit, Part, ReloadError
 
 if TYPE_CHECKING:
     from proxy.server.process import Process
+
+log = structlog.get_logger(__name__)
 
 
 def _logs(process: "Process", settings: Settings) -> Commit:
@@ -35,6 +40,21 @@ def _security(process: "Process", settings: Settings) -> Commit:
     return commit
 
 
+def _authentication(process: "Process", settings: Settings) -> Commit:
+    try:
+        loaded = load_auth(settings)
+    except AuthError as error:
+        raise ReloadError(str(error)) from None
+
+    async def commit() -> None:
+        if loaded != process.auth.current:
+            process.auth.replace(loaded)
+            await process.change_databases(settings)
+            log.info("authentication changed", users=len(loaded.stored), rules=len(loaded.rules))
+
+    return commit
+
+
 def _databases(process: "Process", settings: Settings) -> Commit:
     async def commit() -> None:
         await process.change_databases(settings)
@@ -43,10 +63,8 @@ def _databases(process: "Process", settings: Settings) -> Commit:
 
 
 def _reception(process: "Process", settings: Settings) -> Commit:
-    credentials = make_credentials(settings.auth)
-
     async def commit() -> None:
-        process.receive(settings, credentials)
+        process.receive(settings)
 
     return commit
 
@@ -61,12 +79,10 @@ def _nothing(process: "Process", settings: Settings) -> Commit:
 PARTS: tuple["Part[Process]", ...] = (
     Part(("log",), _logs),
     Part(("client_tls", "server_tls", "database"), _security, always=True),
-    Part(
-        ("database", "pool", "auth", "routing", "cache.rule", "server.max_message_size"), _databases
-    ),
+    Part(("auth", "database"), _authentication, always=True),
+    Part(("database", "pool", "routing", "cache.rule", "server.max_message_size"), _databases),
     Part(
         (
-            "auth",
             "database",
             "server.max_client_connections",
             "server.max_opening_connections",

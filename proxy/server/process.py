@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -15,27 +17,28 @@ from proxy.admin.console.control import Stop
 from proxy.admin.console.gather import Insight
 from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
+from proxy.auth.load import load_auth
+from proxy.auth.state import AuthState
 from proxy.cache.service import CacheService, start_cache
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.contexts import TlsError
-from proxy.net.listener import Listener, listen, listen_unix, socket_path
-from proxy.net.tuning import tune
+from proxy.net.listener import Listener, open_channel
 from proxy.server import systemd
-from proxy.server.credentials import make_credentials
 from proxy.server.databases import Database
 from proxy.server.ending import Ending
+from proxy.server.entries import open_entries
 from proxy.server.operations import Operations
 from proxy.server.security import Security
+from proxy.server.signals import SIGNALS
 from proxy.session import relay
-from proxy.session.login import Reception
+from proxy.session.login import Console, Reception
 from proxy.session.opening import Entrance, Opening
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
 from proxy.topology.counters import Counters
 from proxy.topology.node import DatabaseTopology
 from proxy.wire import errors
-from proxy.wire.client_login import Credentials
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -43,12 +46,19 @@ log = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 1.0
 _FIRST_ROUND_SECONDS = 3.0
 _LAST_ANSWER_SECONDS = 0.02
-_SIGNALS: dict[int, Stop] = {
-    signal.SIGTERM: "wait_for_clients",
-    signal.SIGINT: "wait_for_servers",
-    signal.SIGQUIT: "now",
-}
-"""As PgBouncer's since 1.23, but for the time limits: see docs/admin.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker has from the fleet that it belongs to."""
+
+    number: int
+    """In its cancel keys, from 1 on; 0 is the supervisor."""
+    console: Console
+    cancel_elsewhere: Callable[[int, bytes, Callable[[], None]], None]
+    """A cancel request whose key another worker may have given out, and whom to tell of its end."""
+    schema_changed: Callable[[str], None]
+    """A schema change of this database has passed through here."""
 
 
 class Process:
@@ -57,6 +67,8 @@ class Process:
     Raises ListenError if TLS can't be had as the settings want it.
 
     `read`: reads the configuration again, for RELOAD. `sockets`: listeners that are open already.
+    `seat`: of one worker among several, which listens nowhere: `greet` gives it its clients.
+    Raises AuthError if what authentication needs can't be had.
     """
 
     def __init__(
@@ -64,13 +76,20 @@ class Process:
         settings: Settings,
         read: Callable[[], Settings] | None = None,
         sockets: systemd.Activated | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.settings = settings
         """In force now."""
+        self.auth = AuthState(load_auth(settings))
         self.counters = Counters()
         """What is not of a database."""
         self.databases: dict[str, Database] = {}
-        self.registry = Registry(self._client_left, self._cancel_asked)
+        self.registry = Registry(
+            self._client_left,
+            self._cancel_asked,
+            0 if seat is None else seat.number,
+            None if seat is None else seat.cancel_elsewhere,
+        )
         self.address: HostPort | None = None
         self.unix_path: Path | None = None
         self.http_address: HostPort | None = None
@@ -78,15 +97,19 @@ class Process:
         self.stopping: Ending | None = None
         self.security = _security(settings)
         self._read = read
+        self._seat = seat
         self._sockets = sockets or systemd.Activated()
         self._leaving: list[Database] = []
         """Configured no more, but with clients."""
         self._topologies: list[DatabaseTopology] = []
-        self._operations: Operations | None = None
+        self.operations: Operations | None = None
+        self.insight: Insight | None = None
         self._console: AdminConsole | None = None
+        self._visitors: Console | None = None if seat is None else seat.console
+        """Who takes clients of the console."""
         self._entrance: Entrance | None = None
         self._openings: dict[Opening, None] = {}
-        self._listeners: list[Listener] = []
+        self._listeners: Sequence[Listener] = ()
         self._http: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -110,12 +133,17 @@ class Process:
         await asyncio.gather(
             *(one.monitor.first_round(_FIRST_ROUND_SECONDS) for one in self.databases.values())
         )
-        self._operations = operations = Operations(self, self._read)
-        self._console = AdminConsole(self._insight(operations))
-        await self._listen()
+        self.operations = operations = Operations(self, self._read)
+        self.insight = self._insight(operations)
+        if self._seat is None:
+            self._console = AdminConsole(self.insight, self.registry)
+            self._visitors = self._console
+            await self._listen()
+        else:
+            self.receive(settings)
         self._sweeper = spawn(self._sweep(), "pool sweeper")
         log.info(
-            "listening",
+            "listening" if self._seat is None else "serving",
             sql=str(self.address),
             unix=str(self.unix_path) if self.unix_path else "off",
             client_tls=settings.client_tls.mode,
@@ -126,9 +154,14 @@ class Process:
 
     async def _add_database(self, name: str, settings: Settings) -> None:
         results = self.cache.results if self.cache else None
-        database = self.databases[name] = Database(name, settings, results, self.security)
+        database = self.databases[name] = Database(
+            name, settings, self.auth, results, self.security
+        )
         self._topologies.append(database.context.topology)
-        if self._operations is not None and self._operations.paused:
+        if self._seat is not None:
+            tell, told = self._seat.schema_changed, name
+            database.catalogue.on_schema_change = lambda: tell(told)
+        if self.operations is not None and self.operations.paused:
             database.pause()
         await database.start()
 
@@ -147,14 +180,21 @@ class Process:
         for session in self.registry:
             session.upstream.forget_pools()
 
-    def receive(self, settings: Settings, credentials: Credentials | None) -> None:
+    def schema_changed(self, name: str) -> None:
+        """Another worker has passed a schema change on."""
+        database = self.databases.get(name)
+        if database is not None:
+            database.context.prepared.retire()
+            database.catalogue.invalidate()
+
+    def receive(self, settings: Settings) -> None:
         """Logins that begin from now on go by these."""
-        console = self._console
+        console = self._visitors
         assert console is not None
         reception = Reception(
             databases={name: one.context for name, one in self.databases.items()},
             consoles={name: console for name in CONSOLES if name not in self.databases},
-            credentials=credentials,
+            auth=self.auth,
             counters=self.counters,
             registry=self.registry,
             max_clients=settings.server.max_client_connections,
@@ -163,47 +203,25 @@ class Process:
         )
         self._entrance = Entrance(reception, self.security.clients, self._openings)
 
-    def _greet(self) -> Opening:
+    def greet(self, connection: socket.socket) -> None:
+        """Serve a client that was accepted here or by another process."""
         assert self._entrance is not None
-        return Opening(self._entrance)
+        protocol = Opening(self._entrance)
+        protocol.connection_made(open_channel(connection, protocol))
 
     async def _listen(self) -> None:
-        settings, tcp = self.settings.server, self.settings.client_tcp
-        self.receive(self.settings, make_credentials(self.settings.auth))
-        host, port = settings.listen
-        try:
-            if self._sockets.sql is not None:
-                tune(self._sockets.sql, tcp)
-                listener = Listener(self._sockets.sql, self._greet, inherited=True)
-            else:
-                listener = listen(host, port, self._greet, tcp, settings.reuse_port)
-        except OSError as error:
-            raise ListenError(
-                f"can't listen on {settings.listen} (server.listen): {error.strerror or error}"
-            ) from error
-        self._listeners.append(listener)
-        self.address = HostPort(*listener.address)
-        if settings.unix_socket_dir is not None:
-            self._listen_unix(socket_path(settings.unix_socket_dir, self.address.port))
+        settings = self.settings.server
+        self.receive(self.settings)
+        entries = open_entries(self.settings, self._sockets.sql)
+        self.address, self.unix_path = entries.address, entries.path
+        self._listeners = entries.listen(self.greet)
         if settings.http_listen is not None:
             self._http = runner = await start_http(
-                settings.http_listen, self._observed(), settings.reuse_port, self._sockets.http
+                settings.http_listen, self.observed(), settings.reuse_port, self._sockets.http
             )
             self.http_address = bound_address(runner)
 
-    def _listen_unix(self, path: Path) -> None:
-        server = self.settings.server
-        try:
-            self._listeners.append(
-                listen_unix(path, server.unix_socket_mode, self._greet, server.reuse_port)
-            )
-        except OSError as error:
-            raise ListenError(
-                f"can't listen on {path} (server.unix_socket_dir): {error.strerror or error}"
-            ) from error
-        self.unix_path = path
-
-    def _observed(self) -> Observed:
+    def observed(self) -> Observed:
         cache = self.cache
         return Observed(
             self.counters,
@@ -224,6 +242,7 @@ class Process:
             pools=lambda: [pool for one in self.all_databases() for pool in one.pools],
             control=operations,
             cache=self.cache,
+            consoles=lambda: () if self._console is None else self._console.states(),
         )
 
     def _pool_rows(self) -> Iterator[PoolRow]:
@@ -308,22 +327,26 @@ class Process:
     async def run(self) -> None:
         """Start, wait for a signal or an administrator to end it, stop."""
         loop = asyncio.get_running_loop()
-        for number, how in _SIGNALS.items():
+        for number, how in SIGNALS.items():
             loop.add_signal_handler(number, self.shut_down, how, True)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self.start()
         systemd.ready()
-        await self._over.wait()
+        await self.over()
         log.info("closing", clients=len(self.registry))
         systemd.stopping("closing")
         await self.stop()
         log.info("stopped")
 
+    async def over(self) -> None:
+        """Return when an administrator or a signal has ended the process."""
+        await self._over.wait()
+
     def _reload(self) -> None:
         async def reload() -> None:
-            if self._operations is not None:
+            if self.operations is not None:
                 try:
-                    await self._operations.reload()
+                    await self.operations.reload()
                 except PgError as error:  # what is wrong has been logged
                     log.error("SIGHUP changed nothing", error=error.message)
 

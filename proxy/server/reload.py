@@ -68,7 +68,7 @@ class Reloaded:
                 f"unchanged until Penstock is started again: {', '.join(self.waiting)}; "
                 "docs/admin.md tells how to restart without dropping clients"
             )
-        return told or ["nothing has changed"]
+        return told or ["no setting has changed; the files that they name were read again"]
 
 
 def is_live(key: tuple[str, ...], live: Sequence[str]) -> bool:
@@ -89,10 +89,32 @@ def split(
     return after, applied, waiting
 
 
+def outcome(before: Settings, after: Settings, live: Sequence[str]) -> Reloaded:
+    """What a change to `after` will have come to, given the parts' keys."""
+    settings, applied, waiting = split(before, after, live)
+    return Reloaded(settings, _names(applied), _names(waiting))
+
+
 async def apply(
     process: Process, before: Settings, after: Settings, parts: Sequence[Part[Process]]
 ) -> Reloaded:
     """Change over to `after` as far as that can be done. Raises ReloadError: nothing was done."""
+    told, commits = await _prepared(process, before, after, parts)
+    for commit in commits:
+        await commit()
+    return told
+
+
+async def rehearse(
+    process: Process, before: Settings, after: Settings, parts: Sequence[Part[Process]]
+) -> None:
+    """Raises ReloadError where `apply` would; changes nothing."""
+    await _prepared(process, before, after, parts)
+
+
+async def _prepared(
+    process: Process, before: Settings, after: Settings, parts: Sequence[Part[Process]]
+) -> tuple[Reloaded, list[Commit]]:
     live = [key for part in parts for key in part.keys]
     settings, applied, waiting = split(before, after, live)
     commits = [
@@ -100,9 +122,7 @@ async def apply(
         for part in parts
         if part.always or any(matches_any(change.key, part.keys) for change in applied)
     ]
-    for commit in commits:
-        await commit()
-    return Reloaded(settings, _names(applied), _names(waiting))
+    return Reloaded(settings, _names(applied), _names(waiting)), commits
 
 
 def _names(found: Sequence[Change]) -> tuple[str, ...]:

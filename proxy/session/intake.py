@@ -134,6 +134,11 @@ class Intake:
         elif self.statements.get(name) is prepared:
             self.statements[name] = told
 
+    def _is_unsure(self, unnamed: Prepared) -> bool:
+        """Whether the client may have been told of this unnamed statement by way of a portal."""
+        told = unnamed.description
+        return told is None and self._portals_described and not self._keeps_names
+
     def forget_all(self) -> None:
         """The client has no statements any more."""
         self.statements.clear()
@@ -211,7 +216,7 @@ class Intake:
                 whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
             if not name or not self._keeps_names:
-                unsure = not name and self._portals_described and prepared.description is None
+                unsure = not name and self._is_unsure(prepared)
                 batch.references = [Reference(0, prepared, USES, name, not name, unsure)]
         if describes:
             self._portals_described = True
@@ -310,7 +315,7 @@ class Intake:
         if batch.references is None:
             batch.references = []
         unnamed = not name and action == USES
-        unsure = unnamed and self._portals_described and prepared.description is None
+        unsure = unnamed and self._is_unsure(prepared)
         batch.references.append(
             Reference(len(batch.parts), prepared, action, name, unnamed, unsure)
         )

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from proxy.auth.state import AuthState
 from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, intern_settings
+from proxy.session.authentication import Authenticator, attempt_of, peer_of
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.refusal import turn_away
@@ -18,12 +20,11 @@ from proxy.session.session import Session
 from proxy.session.welcome import Welcome
 from proxy.topology.counters import Counters
 from proxy.wire import errors, messages, startup
-from proxy.wire.client_login import ClientLogin, Credentials
 from proxy.wire.errors import PgError, ProtocolViolation
 
 MAX_PASSWORD_MESSAGE = 10_000
-_READ_AHEAD: Final = 64 * 1024
-"""Bytes behind the login at which a client is no longer read from until that is complete."""
+MAX_UNREAD: Final = 64 * 1024
+"""Bytes kept of a client that is not logged in; then it is no longer read from."""
 _NOT_SETTINGS = frozenset({"user", "database", "options", "replication"})
 
 
@@ -41,14 +42,18 @@ class Reception:
 
     databases: Mapping[str, DatabaseContext]
     consoles: Mapping[str, Console]
-    credentials: Credentials | None
-    """None: every client is trusted."""
+    auth: AuthState
     counters: Counters
     registry: Registry
     max_clients: int
     max_openings: int
     """Connections at once that have sent no start-up packet; beyond it the oldest is closed."""
     login_timeout: float
+
+    def pool_of(self, database: str, user: str) -> Pool | None:
+        """The pool of a user on the primary of a database; None if there is no such database."""
+        context = self.databases.get(database)
+        return None if context is None else context.pool_of(context.topology.primary, user)
 
 
 class LoginProtocol(ChannelProtocol):
@@ -61,8 +66,10 @@ class LoginProtocol(ChannelProtocol):
         self._opening: startup.StartupMessage | None = None
         self._startup: startup.StartupMessage | None = None
         """`_opening`, once it was looked at."""
-        self._login: ClientLogin | None = None
         self._welcome: Welcome | Opening | None = None
+        self._authenticator: Authenticator | None = None
+        self._held: asyncio.TimerHandle | None = None
+        """A refusal that is held back."""
         self._deadline: asyncio.TimerHandle | None = None
         self._over = False
         self._counted = False
@@ -77,21 +84,33 @@ class LoginProtocol(ChannelProtocol):
         """
         self._transport = transport
         self._opening = opening
+        self._reception.counters.opening += 1
         self._deadline = asyncio.get_running_loop().call_at(until, self._too_slow)
         self.data_received(unread)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if self._welcome is not None and len(self._buffer) > _READ_AHEAD:
-            assert self._transport is not None
-            self._transport.pause_reading()
         try:
-            while not self._over and self._welcome is None and self._step():
+            while not self._waiting() and self._step():
                 pass
         except ProtocolViolation as violation:
             self._refuse(PgError(errors.PROTOCOL_VIOLATION, str(violation)))
         except PgError as error:
             self._refuse(error)
+        if len(self._buffer) > MAX_UNREAD and not self._over and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        """The user has been looked up: what the client sent meanwhile may be read."""
+        if not self._over and self._transport is not None:
+            self._transport.resume_reading()
+            self.data_received(b"")
+
+    def _waiting(self) -> bool:
+        """Whether the client's bytes have to wait."""
+        if self._over or self._held is not None or self._welcome is not None:
+            return True
+        return self._authenticator is not None and self._authenticator.looking_up
 
     def _step(self) -> bool:
         """Take one packet or message; False if it has not come whole."""
@@ -109,10 +128,8 @@ class LoginProtocol(ChannelProtocol):
         if len(self._buffer) <= length:
             return False
         body, self._buffer = self._buffer[5 : length + 1], self._buffer[length + 1 :]
-        assert self._login is not None
-        self._write(self._login.receive(body))
-        if self._login.done:
-            self._authenticated()
+        assert self._authenticator is not None
+        self._authenticator.receive(body)
         return True
 
     def _start(self, opening: startup.StartupMessage) -> None:
@@ -132,12 +149,34 @@ class LoginProtocol(ChannelProtocol):
             raise PgError(
                 errors.INVALID_AUTHORIZATION, "no PostgreSQL user name in the startup packet"
             )
-        if reception.credentials is None:
-            self._write(messages.AUTHENTICATION_OK)
-            self._authenticated()
+        assert self._transport is not None
+        peer = peer_of(self._transport)
+        self._authenticator = Authenticator(
+            reception.auth,
+            peer,
+            attempt_of(peer, opening.parameters),
+            reception.pool_of,
+            self._write,
+            self._decided,
+            self._read_on,
+        )
+        self._authenticator.start()
+
+    def _decided(self, error: PgError | None, delay: float) -> None:
+        """The outcome of the authentication, in or after a call of the authenticator's."""
+        if self._over:
+            return
+        if error is None:
+            try:
+                self._authenticated()
+            except PgError as refusal:
+                self._refuse(refusal)
+        elif delay:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._held = asyncio.get_running_loop().call_later(delay, self._refuse, error)
         else:
-            self._login = ClientLogin(user, reception.credentials)
-            self._write(self._login.start())
+            self._refuse(error)
 
     def _authenticated(self) -> None:
         assert self._startup is not None
@@ -258,6 +297,8 @@ class LoginProtocol(ChannelProtocol):
             self._transport.write(data)
 
     def _refuse(self, error: PgError) -> None:
+        if self._over:
+            return
         assert self._transport is not None
         turn_away(self._transport, self._reception.counters, error)
         self._end()
@@ -274,12 +315,17 @@ class LoginProtocol(ChannelProtocol):
         self._end()
 
     def _end(self) -> None:
+        if not self._over:
+            self._reception.counters.opening -= 1
         self._over = True
         if self._counted:
             self._counted = False
             self._reception.counters.clients -= 1
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._held):
+            if timer is not None:
+                timer.cancel()
+        if self._authenticator is not None:
+            self._authenticator.cancel()
         if self._welcome is not None:
             self._welcome.cancel()
 

@@ -55,6 +55,7 @@ class Opening(ChannelProtocol):
     def connection_made(self, transport: Channel) -> None:
         entrance = self._entrance
         self._transport = transport
+        entrance.reception.counters.opening += 1
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(entrance.reception.login_timeout, self._drop)
         if len(entrance.openings) >= entrance.reception.max_openings:
@@ -193,6 +194,8 @@ class Opening(ChannelProtocol):
         self._end()
 
     def _end(self) -> None:
+        if not self._over:
+            self._entrance.reception.counters.opening -= 1
         self._over = True
         self._entrance.openings.pop(self, None)
         if self._deadline is not None:

@@ -5,6 +5,7 @@ import structlog
 from proxy.net.channel import Channel
 from proxy.topology.counters import Counters
 from proxy.wire import errors
+from proxy.wire.client_login import AuthenticationFailed
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -16,6 +17,7 @@ def turn_away(transport: Channel, counters: Counters, error: PgError) -> None:
     if error.sqlstate == errors.TOO_MANY_CONNECTIONS:
         counters.clients_refused += 1
     peer = str(transport.get_extra_info("peername"))
-    log.info("login refused", sqlstate=error.sqlstate, error=error.message, peer=peer)
+    reason = {"reason": error.reason} if isinstance(error, AuthenticationFailed) else {}
+    log.info("login refused", sqlstate=error.sqlstate, error=error.message, **reason, peer=peer)
     transport.write(error.encode("FATAL"))
     transport.close()

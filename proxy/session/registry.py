@@ -10,12 +10,21 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Gives out cancel keys that name `worker`, and finds sessions by them."""
+    """Gives out cancel keys that name `worker`, and finds sessions by them.
+
+    `elsewhere` is told of requests whose key this worker has not given out, with what to call once
+    they have been carried out.
+    """
 
     def __init__(
-        self, on_removed: Callable[[], None], on_cancel: Callable[[], None], worker: int = 0
+        self,
+        on_removed: Callable[[], None],
+        on_cancel: Callable[[], None],
+        worker: int = 0,
+        elsewhere: Callable[[int, bytes, Callable[[], None]], None] | None = None,
     ) -> None:
         self._worker = worker
+        self._elsewhere = elsewhere
         self._sessions: dict[int, dict[bytes, Session]] = {}
         """By process id and secret: servers give the same process id more than once."""
         self._keys: dict[Session, tuple[int, bytes]] = {}
@@ -73,15 +82,27 @@ class Registry:
         `taken` is called once the request can't hit anything any more that the session runs
         from then on.
         """
+        if self.cancel_here(process_id, secret, taken):
+            return
+        if self._elsewhere is None:
+            taken()
+        else:
+            self._elsewhere(process_id, secret, taken)
+
+    def cancel_here(self, process_id: int, secret: bytes, taken: Callable[[], None]) -> bool:
+        """As `cancel`, where the key was given out here; false if it was not."""
         for expected, session in self._sessions.get(process_id, {}).items():
             if cancel_key.same(expected, secret):
                 self._on_cancel()
-                if session.upstream.cancel(taken):
-                    return
+                if not session.upstream.cancel(taken):
+                    taken()
+                return True
         secret_of_other, cancel = self._others.get(process_id, (b"", None))
         if cancel is not None and cancel_key.same(secret_of_other, secret):
             cancel()
-        taken()
+            taken()
+            return True
+        return False
 
     def __iter__(self) -> Iterator["Session"]:
         return iter(list(self._keys))

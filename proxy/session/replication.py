@@ -40,6 +40,11 @@ def wants_replication(parameters: Mapping[str, str]) -> bool:
     )
 
 
+def wants_physical(parameters: Mapping[str, str]) -> bool:
+    """Whether that is of the physical kind, which has HBA rules of its own."""
+    return parameters.get("replication", "false").lower() in _PHYSICAL
+
+
 def database_of(
     parameters: Mapping[str, str], databases: Mapping[str, DatabaseContext]
 ) -> DatabaseContext | None:

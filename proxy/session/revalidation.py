@@ -32,6 +32,7 @@ from proxy.wire.errors import PgError
 
 PREPARED_CAPACITY: Final = 500
 """Prepared statements kept on one backend."""
+CANCELED: Final = PgError(errors.QUERY_CANCELED, "canceling statement due to user request")
 _PORTAL_DESCRIBED: Final = 68
 _CHANGED = PgError(
     errors.FEATURE_NOT_SUPPORTED,
@@ -109,11 +110,13 @@ class Revalidation(Settlement):
             provide(reference.prepared, name, has, name in backend.prepared, out, acks)
         out.append(messages.SYNC)
         self._session.state = states.WAITING
+        self._preparing = True
         self._exchange = (Exchange(), lambda exchange: self._verified(references, exchange))
         backend.transport.write(b"".join(out))
 
     def _verified(self, references: list[Reference], exchange: Exchange) -> None:
-        backend, changed = self.backend, False
+        backend, changed, canceled = self.backend, False, self._canceled
+        self._preparing = self._canceled = False
         assert backend is not None
         self._pass_statuses(exchange.statuses)
         backend.unnamed = None
@@ -131,7 +134,9 @@ class Revalidation(Settlement):
             else:
                 backend.prepared[reference.prepared.name] = found
             changed = changed or not found.agrees(told)
-        if changed:
+        if canceled:
+            self._give_up(CANCELED)
+        elif changed:
             backend.unnamed = None
             self._give_up(_CHANGED)
         else:

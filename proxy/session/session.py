@@ -135,8 +135,9 @@ class Session(Downstream):
         unended = self._intake.unended
         if unended is None or self.state == states.CLOSED:
             return
+        upstream = self.upstream
         ready = self.state == states.IDLE or (
-            self.upstream.unsynced and self.state == states.ACTIVE
+            upstream.unsynced and self.state == states.ACTIVE and not upstream.blocked
         )
         if unended is awaited and ready and not self.congested:
             self._running = True  # the batch may be answered at once

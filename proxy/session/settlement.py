@@ -170,10 +170,12 @@ class Settlement(Link):
         elif self._abandoned:
             self._unlink(discard=True)
             self._settle()
-        elif self._client.transaction.restores:
-            self._restore_within()
         else:
-            self._session.idle()
+            self._count_unfinished()
+            if self._client.transaction.restores:
+                self._restore_within()
+            else:
+                self._session.idle()
 
     def _restore_within(self) -> None:
         """A RESET in a transaction gave the server's default where the client has its own."""
@@ -192,7 +194,6 @@ class Settlement(Link):
         elif exchange.error is not None:
             self._session.fatal(exchange.error)
         else:
-            self._count_unfinished()
             self._session.idle()
 
     def _count_unfinished(self) -> None:

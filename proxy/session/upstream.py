@@ -6,7 +6,6 @@ too: another try elsewhere, a lost server, a client that has gone, a cancel.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
@@ -22,13 +21,11 @@ from proxy.session.combine import NOTHING, combine, on_primary
 from proxy.session.exchange import Exchange
 from proxy.session.pipeline import answers_to, may_copy_in
 from proxy.session.relay import Relay
-from proxy.session.revalidation import Revalidation
+from proxy.session.revalidation import CANCELED, Revalidation
 from proxy.session.sharding import shard_of
 from proxy.session.transaction import ABORTED, FAILED, IDLE
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
-
-CANCELED: Final = PgError(errors.QUERY_CANCELED, "canceling statement due to user request")
 
 
 class Upstream(Revalidation):

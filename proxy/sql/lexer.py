@@ -11,6 +11,8 @@ import enum
 import re
 from typing import NamedTuple
 
+from proxy.sql import unicode
+
 NAME_BYTES = 63
 """PostgreSQL cuts longer identifiers (NAMEDATALEN - 1)."""
 
@@ -101,7 +103,8 @@ _TOKEN = re.compile(
     | (?P<string>[eE]{_ESCAPE_BODY}(?:{_NEWLINE}{_ESCAPE_BODY})*+
         | [nN]?{_PLAIN_BODY}(?:{_NEWLINE}{_PLAIN_BODY})*+)
     | (?P<bits>[bBxX]{_PLAIN_BODY}(?:{_NEWLINE}{_PLAIN_BODY})*+)
-    | (?P<unicode>[uU]&["'])
+    | (?P<unicode>[uU]&(?:{_PLAIN_BODY}(?:{_NEWLINE}{_PLAIN_BODY})*+|"[^"]*+(?:""[^"]*+)*+")
+        (?:{_SPACE}*+[uU][eE][sS][cC][aA][pP][eE]{_SPACE}*+'(?:[^']|'')')?+)
     | (?P<word>[{_LETTER}][{_LETTER}0-9$]*+)
     | (?P<number>0[xX](?:_?[0-9A-Fa-f])++|0[oO](?:_?[0-7])++|0[bB](?:_?[01])++
         | (?:[0-9](?:_?[0-9])*+(?:\.(?!\.)(?:[0-9](?:_?[0-9])*+)?+)?+|\.[0-9](?:_?[0-9])*+)
@@ -154,6 +157,8 @@ def lex(text: str, *, whole: bool = False) -> Lexed:
         end = match.end()
         if group == "word":
             raw = match.group()
+            if fold(raw) == "uescape" and tokens and text[tokens[-1].start + 1] == "&":
+                raise LexError(f"UESCAPE behind a comment at character {position + 1}")
             tokens.append(Token(Lexeme.WORD, fold(raw), position, end, raw))
         elif group in ("line", "block"):
             end = end if group == "line" else _end_of_block(text, position)
@@ -195,12 +200,21 @@ def _token(text: str, group: str, start: int, end: int) -> Token:
         end = start + _operator_length(text[start:end])
         return Token(Lexeme.OPERATOR, text[start:end], start, end, text[start:end])
     if group == "unicode":
-        raise LexError(f"Unicode escape (U&) at character {start + 1}, which is not analysed")
+        return _without_escapes(text, start, end)
     if group == "dollar":
         return _dollar_quoted(text, start, end)
     if group in ("number", "parameter") and _JUNK.match(text, end):
         raise LexError(f"trailing junk after {group} at character {end + 1}")
     return Token(Lexeme(group), "", start, end, text[start:end])
+
+
+def _without_escapes(text: str, start: int, end: int) -> Token:
+    try:
+        plain = unicode.plain(text[start:end])
+    except ValueError as error:
+        raise LexError(f"{error} at character {start + 1}") from None
+    lexeme = Lexeme.QUOTED if plain[0] == '"' else Lexeme.STRING
+    return Token(lexeme, "", start, end, plain)
 
 
 def _dollar_quoted(text: str, start: int, body: int) -> Token:

@@ -265,6 +265,8 @@ def _by_tokens(text: str) -> Shape | None:
         return None
     if any(_PENSTOCK.search(comment) for comment in lexed.comments):
         return None
+    if any(token.text[0] in "'\"" and text[token.start] in "uU" for token in tokens):
+        return None  # U&'…': a constant's text is not that of its value
     indices = [int(t.text[1:9]) for t in tokens if t.lexeme is Lexeme.PARAMETER]
     return _replaced(text, tokens, max(indices, default=0) + 1)
 

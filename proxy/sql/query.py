@@ -18,6 +18,7 @@ from proxy.sql import relations, scans
 from proxy.sql.cacheable import uncacheable
 from proxy.sql.functions import called
 from proxy.sql.lexer import Token
+from proxy.sql.naming import with_names_quoted
 from proxy.sql.render import render
 from proxy.sql.statement import Kind, Scan, Statement
 
@@ -50,6 +51,7 @@ class NotUnderstood(ValueError):
 
 def query(tokens: Sequence[Token]) -> Statement:
     """The facts of a statement that begins with one of VERBS. Raises NotUnderstood."""
+    tokens = with_names_quoted(tokens)
     if _selects_into(tokens):
         return Statement(Kind.DDL, functions=called(tokens), writes_unknown=True)
     try:

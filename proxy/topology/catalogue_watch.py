@@ -41,6 +41,8 @@ class CatalogueWatch:
         poll_interval: float = 30.0,
     ) -> None:
         self.current = Catalogue()
+        self.on_schema_change: Callable[[], None] | None = None
+        """Called after each schema change that passed through this process."""
         self._address = address
         self._login = login
         self._on_change = on_change
@@ -73,11 +75,13 @@ class CatalogueWatch:
         self._changes_running -= 1
         self._changes_ended += 1
         self._wake.set()
+        if self.on_schema_change is not None:
+            self.on_schema_change()
 
     def invalidate(self) -> None:
-        """The schema may have changed by now. Loads again."""
-        self.schema_change_begins()
-        self.schema_change_ends()
+        """The schema may have changed by now, and not through this process. Loads again."""
+        self._changes_ended += 1
+        self._wake.set()
 
     def move(self, address: Address, login: Login) -> None:
         """Watch the database at another address, or by another login, from now on."""

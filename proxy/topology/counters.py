@@ -1,7 +1,7 @@
 """What the data path counts: plain numbers, cheap to add to, read when metrics are scraped.
 
 One `Counters` for each database and one for what belongs to none, written only from the event loop,
-so no locks. Every number but `clients` only ever grows. Times are seconds, sizes are bytes.
+so no locks. All numbers but `clients` and `opening` only grow. Times are seconds, sizes bytes.
 """
 
 from bisect import bisect_left
@@ -104,6 +104,8 @@ class Counters:
 
     clients: int = 0
     """Client connections open now."""
+    opening: int = 0
+    """Connections accepted whose login is not over."""
     clients_refused: int = 0
     logins: int = 0
     login_failures: defaultdict[str, int] = field(default_factory=_tally)
@@ -151,6 +153,7 @@ class Counters:
             for name, count in more.items():
                 own[name] += count
         self.clients += other.clients
+        self.opening += other.opening
         self.clients_refused += other.clients_refused
         self.logins += other.logins
         self.bytes_in += other.bytes_in

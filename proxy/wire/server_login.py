@@ -3,28 +3,33 @@
 Source: PostgreSQL documentation, "Start-up" (message flow) and "Message Formats".
 """
 
-import hashlib
 from collections.abc import Mapping
 
 from proxy.wire import errors
 from proxy.wire.errors import PgError, ProtocolViolation
 from proxy.wire.messages import message
-from proxy.wire.scram import MECHANISM, ScramClient, ScramError
+from proxy.wire.passwords import Md5Hash, PlainPassword, ServerSecret, md5_answer, md5_hash
+from proxy.wire.scram import MECHANISM, ScramClient, ScramError, ScramKeys
 from proxy.wire.startup import encode_startup
 
 _OK, _CLEARTEXT, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
+_NAMES = {_CLEARTEXT: "the password itself", _MD5: "an md5 hash", _SASL: "SCRAM"}
 
 
 class ServerLogin:
     """One login. `start` gives the first packet, `receive` the answer to each message.
 
     When `done`, `parameters` holds what ParameterStatus said, `process_id` and `secret` the
-    cancel key.
+    cancel key. `channel_binding` is the TLS channel's tls-server-end-point data, to be set before
+    the first `receive`.
     """
 
-    def __init__(self, user: str, password: str | None, parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self, user: str, secret: ServerSecret | None, parameters: Mapping[str, str]
+    ) -> None:
         self._user = user
-        self._password = password
+        self._secret = secret
+        self.channel_binding: bytes | None = None
         self._startup = {"user": user, **parameters}
         self._scram: ScramClient | None = None
         self._scram_verified = False
@@ -65,37 +70,63 @@ class ServerLogin:
             if self._scram is not None and not self._scram_verified:
                 raise ProtocolViolation("the server ended SCRAM without proving that it is itself")
             return b""
-        if self._password is None:
+        secret = self._secret
+        if secret is None:
             raise PgError(
                 errors.INVALID_PASSWORD,
-                f'the server wants a password for user "{self._user}" and none is configured',
-                "give the user a password in auth.users",
+                f'the server wants a password for user "{self._user}" and Penstock has none',
+                "give the user a password in auth.users, or let clients log in by scram-sha-256 "
+                "against the verifier that the server holds (auth_file or auth_query)",
             )
-        if request == _CLEARTEXT:
-            return message(b"p", self._password.encode() + b"\0")
-        if request == _MD5:
-            return message(b"p", _md5_answer(self._user, self._password, data[:4]) + b"\0")
-        try:
-            return self._sasl(self._password, request, data)
-        except ScramError as error:
-            raise PgError(errors.INVALID_PASSWORD, f"login to the server failed: {error}") from None
+        if request == _CLEARTEXT and isinstance(secret, PlainPassword):
+            return message(b"p", secret.text.encode() + b"\0")
+        if request == _MD5 and isinstance(secret, PlainPassword):
+            secret = md5_hash(self._user, secret.text)
+        if request == _MD5 and isinstance(secret, Md5Hash):
+            return message(b"p", md5_answer(secret, data[:4]) + b"\0")
+        if request in (_SASL, _SASL_CONTINUE, _SASL_FINAL) and not isinstance(secret, Md5Hash):
+            try:
+                return self._sasl(secret, request, data)
+            except ScramError as error:
+                raise PgError(
+                    errors.INVALID_PASSWORD, f"login to the server failed: {error}"
+                ) from None
+        raise self._unfit(secret, request)
 
-    def _sasl(self, password: str, request: int, data: bytes) -> bytes:
+    def _unfit(self, secret: ServerSecret, request: int) -> PgError:
+        """What is at hand is no answer to what the server asks for."""
+        wanted = _NAMES.get(request)
+        if wanted is None:
+            return PgError(
+                errors.INVALID_PASSWORD,
+                f"login to the server failed: it asks for authentication method {request}, which "
+                f"is not supported",
+                "let the server ask for scram-sha-256, md5 or password",
+            )
+        has = "an md5 hash" if isinstance(secret, Md5Hash) else "SCRAM keys"
+        return PgError(
+            errors.INVALID_PASSWORD,
+            f'the server wants {wanted} from user "{self._user}" and Penstock has only {has}',
+            "give the user a password in auth.users (server_password)",
+        )
+
+    def _sasl(self, secret: PlainPassword | ScramKeys, request: int, data: bytes) -> bytes:
         if request == _SASL:
-            if MECHANISM.encode() not in data.split(b"\0"):
+            offered = data.decode("ascii", "replace").split("\0")
+            if MECHANISM not in offered:
                 raise ScramError(f"the server offers {data!r} and not {MECHANISM}")
-            self._scram = ScramClient(password)
-            first = self._scram.first()
-            return message(b"p", MECHANISM.encode() + b"\0" + len(first).to_bytes(4) + first)
-        if self._scram is not None and request == _SASL_CONTINUE:
+            scram = self._scram = ScramClient(
+                secret.text if isinstance(secret, PlainPassword) else secret,
+                binding=self.channel_binding,
+                offered=offered,
+            )
+            first = scram.first()
+            mechanism = scram.mechanism.encode() + b"\0"
+            return message(b"p", mechanism + len(first).to_bytes(4) + first)
+        if self._scram is None:
+            raise ScramError("the server continues a SCRAM exchange that was not begun")
+        if request == _SASL_CONTINUE:
             return message(b"p", self._scram.final(data))
-        if self._scram is not None and request == _SASL_FINAL:
-            self._scram.verify(data)
-            self._scram_verified = True
-            return b""
-        raise ScramError(f"the server asks for authentication method {request}, not supported")
-
-
-def _md5_answer(user: str, password: str, salt: bytes) -> bytes:
-    inner = hashlib.md5(password.encode() + user.encode()).hexdigest()
-    return b"md5" + hashlib.md5(inner.encode() + salt).hexdigest().encode()
+        self._scram.verify(data)
+        self._scram_verified = True
+        return b""

@@ -109,22 +109,25 @@ def _pytest(
                 stdout=output,
                 stderr=output,
             )
+            rest = ""
             try:
                 while process.poll() is None and not stop.is_set() and time.monotonic() < deadline:
-                    _take(lines.readlines(), run)
+                    rest = _take(rest + lines.read(), run)
                     progress(run)
                     stop.wait(1.0)
             finally:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
-                _take(lines.readlines(), run)
+                _take(rest + lines.read(), run)
         if not run.total and not stop.is_set():
             said = Path(scratch, "output").read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"{suite.name}: pytest ran nothing:\n{said[-3000:]}")
 
 
-def _take(lines: Sequence[str], run: Run) -> None:
+def _take(text: str, run: Run) -> str:
+    """Note whole lines; the part of a line that is left."""
+    *lines, rest = text.split("\n")
     for line in lines:
-        if line.endswith("\n"):
-            run.note(line)
+        run.note(line)
+    return rest

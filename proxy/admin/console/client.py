@@ -13,7 +13,7 @@ import structlog
 
 from proxy.admin.console import messages as frontend
 from proxy.admin.console.commands import PARAMETERS, Reply, calls, run
-from proxy.admin.console.gather import Insight
+from proxy.admin.console.overview import Overview
 from proxy.admin.console.parsing import Call
 from proxy.admin.console.rows import Row, data_row, formats_of, row_description
 from proxy.net.channel import Channel
@@ -64,7 +64,7 @@ class ConsoleClient:
         self,
         channel: Channel,
         user: str,
-        insight: Insight,
+        insight: Overview,
         ended: Callable[["ConsoleClient"], None],
     ) -> None:
         self.channel = channel

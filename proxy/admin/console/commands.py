@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.admin.console import caching, setup, statistics, traffic
-from proxy.admin.console.gather import Insight
 from proxy.admin.console.orders import ORDERS
+from proxy.admin.console.overview import Overview
 from proxy.admin.console.parsing import Call, parse
 from proxy.admin.console.rows import Columns, Row, columns
 from proxy.cache.statistics import Statistics
@@ -33,8 +33,8 @@ PARAMETERS: Final = {
 
 _BY_FOLDED_NAME: Final = {name.lower(): value for name, value in PARAMETERS.items()}
 
-View = Callable[[Insight], Sequence[Row]]
-Action = Callable[[Insight, tuple[str, ...]], Awaitable[Sequence[Row]]]
+View = Callable[[Overview], Sequence[Row]]
+Action = Callable[[Overview, tuple[str, ...]], Awaitable[Sequence[Row]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Command:
     action: Action | None = None
 
 
-def _databases(insight: Insight) -> Sequence[Row]:
+def _databases(insight: Overview) -> Sequence[Row]:
     connections: Counter[str] = Counter()
     for pool in insight.pool_states():
         connections[pool.database] += pool.active + pool.idle
@@ -58,36 +58,35 @@ def _databases(insight: Insight) -> Sequence[Row]:
     return setup.database_rows(insight.databases(), connections, clients)
 
 
-def _users(insight: Insight) -> Sequence[Row]:
+def _users(insight: Overview) -> Sequence[Row]:
     clients: Counter[str] = Counter()
     for (_, user), count in insight.client_counts().items():
         clients[user] += count.clients
     return setup.user_rows(insight.settings, insight.pool_states(), clients)
 
 
-def _lists(insight: Insight) -> Sequence[Row]:
-    clients = len(insight.registry)
+def _lists(insight: Overview) -> Sequence[Row]:
     return traffic.list_rows(
         insight.databases(),
         len(insight.settings.auth.users),
         insight.pool_states(),
-        clients,
-        max(0, insight.counters.clients - clients),
+        sum(count.clients for count in insight.client_counts().values()),
+        insight.logging_in(),
     )
 
 
-def _names(insight: Insight) -> list[str]:
-    return sorted(context.name for context in insight.contexts())
+def _names(insight: Overview) -> list[str]:
+    return sorted(one.name for one in insight.databases())
 
 
-async def _cache(insight: Insight, arguments: tuple[str, ...]) -> Sequence[Row]:
-    service, settings = insight.cache, insight.settings.cache
-    counters = insight.all_counters()
+async def _cache(insight: Overview, arguments: tuple[str, ...]) -> Sequence[Row]:
+    settings = insight.settings.cache
+    bypasses, unfilled = insight.cache_passes()
     own = caching.Own(
-        service.results.statistics if service is not None else Statistics(),
-        dict(counters.cache_bypasses),
-        dict(counters.cache_unfilled),
-        service is not None and service.up,
+        insight.cache_statistics() or Statistics(),
+        dict(bypasses),
+        dict(unfilled),
+        insight.cache_up(),
         [rule.name for rule in settings.rules if rule.enabled],
     )
     if settings.redis is None:
@@ -95,7 +94,7 @@ async def _cache(insight: Insight, arguments: tuple[str, ...]) -> Sequence[Row]:
     return caching.cache_rows(own, await caching.look_at_shared(settings, _names(insight)))
 
 
-async def _clear(insight: Insight, arguments: tuple[str, ...]) -> Sequence[Row]:
+async def _clear(insight: Overview, arguments: tuple[str, ...]) -> Sequence[Row]:
     pattern, *wanted = arguments
     known = _names(insight)
     for name in wanted:
@@ -118,18 +117,18 @@ HOSTS: Final = columns("hostname ttl:int addrs")
 ZONES: Final = columns("zonename serial:int count:int")
 
 
-def _help(insight: Insight) -> Sequence[Row]:
+def _help(insight: Overview) -> Sequence[Row]:
     return [
         *((command.syntax, command.summary) for command in COMMANDS.values()),
         *((order.syntax, order.summary) for order in ORDERS.values()),
     ]
 
 
-def _none(insight: Insight) -> Sequence[Row]:
+def _none(insight: Overview) -> Sequence[Row]:
     return ()
 
 
-def _state(insight: Insight) -> Sequence[Row]:
+def _state(insight: Overview) -> Sequence[Row]:
     control = insight.control
     running = not (control.paused or control.suspended or control.stopping)
     states = (
@@ -140,7 +139,7 @@ def _state(insight: Insight) -> Sequence[Row]:
     return [(name, "yes" if holds else "no") for name, holds in states]
 
 
-def _active_sockets(insight: Insight) -> Sequence[Row]:
+def _active_sockets(insight: Overview) -> Sequence[Row]:
     servers = [one for one in insight.servers() if one.active]
     return traffic.socket_rows(traffic.active(insight.clients()), servers)
 
@@ -296,10 +295,11 @@ class Reply:
     notices: Sequence[str] = ()
 
 
-async def run(call: Call, insight: Insight) -> Reply:
+async def run(call: Call, insight: Overview) -> Reply:
     """Answer a call. Raises PgError."""
     if call.name == "":
         return Reply()
+    await insight.look(call.name)
     if call.name == "parameter":
         return Reply([(_BY_FOLDED_NAME[call.arguments[0]],)])
     if call.name == "constant":

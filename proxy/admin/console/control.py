@@ -43,22 +43,22 @@ class Control(Protocol):
     async def resume(self, database: str | None) -> None:
         """End `pause`, `suspend` and `kill`."""
 
-    def enable(self, database: str, enabled: bool) -> None:
+    async def enable(self, database: str, enabled: bool) -> None:
         """Take new clients, or none."""
 
-    def reconnect(self, database: str | None) -> None:
+    async def reconnect(self, database: str | None) -> None:
         """Close each server connection as soon as it is released, and make new ones."""
 
     async def wait_close(self, database: str | None) -> None:
         """Return once all connections that `reconnect` has marked are closed."""
 
-    def kill(self, database: str | None) -> None:
+    async def kill(self, database: str | None) -> None:
         """Drop all clients and server connections at once; new clients wait for `resume`."""
 
-    def kill_client(self, ident: int) -> None:
+    async def kill_client(self, ident: int) -> None:
         """Drop one client, by its id in SHOW CLIENTS."""
 
-    def shut_down(self, how: Stop) -> None:
+    async def shut_down(self, how: Stop) -> None:
         """End the process."""
 
 

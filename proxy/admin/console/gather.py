@@ -3,7 +3,7 @@
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import psutil
@@ -24,6 +24,7 @@ from proxy.admin.console.snapshot import (
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.service import CacheService
+from proxy.cache.statistics import Statistics
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel
 from proxy.pool.backend import Backend
@@ -151,11 +152,34 @@ class Insight:
 
     def queries(self) -> QueriesByName:
         """What went where, by database."""
-        return {one.name: one.counters.queries for one in self.contexts()}
+        return {
+            one.name: {key: tally.count for key, tally in one.counters.queries.items()}
+            for one in self.contexts()
+        }
 
-    def all_counters(self) -> Counters:
-        """The counters of all databases together with those of the process."""
-        return together([self.counters, *(one.counters for one in self.contexts())])
+    def cache_passes(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Reads that went past the cache, and results that were not kept, by reason."""
+        counters = together([self.counters, *(one.counters for one in self.contexts())])
+        return counters.cache_bypasses, counters.cache_unfilled
+
+    def cache_statistics(self) -> Statistics | None:
+        """What the cache counts; None: no cache is configured."""
+        return None if self.cache is None else self.cache.results.statistics
+
+    def cache_up(self) -> bool:
+        """Whether Redis answers."""
+        return self.cache is not None and self.cache.up
+
+    def logging_in(self) -> int:
+        """Clients that have not been welcomed yet."""
+        return max(0, self.counters.clients - len(self.registry))
+
+    def end_period(self) -> None:
+        """Averages are since now."""
+        self.period.end(time.monotonic(), self.totals())
+
+    async def look(self, command: str) -> None:
+        """Nothing to gather: it is all here."""
 
 
 def endpoints(channel: Channel | None) -> Endpoints:

@@ -58,17 +58,17 @@ async def _suspend(control: Control, arguments: Arguments) -> Notices:
 
 
 async def _disable(control: Control, arguments: Arguments) -> Notices:
-    control.enable(arguments[0], False)
+    await control.enable(arguments[0], False)
     return ()
 
 
 async def _enable(control: Control, arguments: Arguments) -> Notices:
-    control.enable(arguments[0], True)
+    await control.enable(arguments[0], True)
     return ()
 
 
 async def _reconnect(control: Control, arguments: Arguments) -> Notices:
-    control.reconnect(_database(arguments))
+    await control.reconnect(_database(arguments))
     return ()
 
 
@@ -78,7 +78,7 @@ async def _wait_close(control: Control, arguments: Arguments) -> Notices:
 
 
 async def _kill(control: Control, arguments: Arguments) -> Notices:
-    control.kill(_database(arguments))
+    await control.kill(_database(arguments))
     return ("new clients wait until RESUME",)
 
 
@@ -89,7 +89,7 @@ async def _kill_client(control: Control, arguments: Arguments) -> Notices:
             f"KILL_CLIENT takes the number of a client, not {arguments[0]}",
             "SHOW CLIENTS shows it in the column id",
         )
-    control.kill_client(int(arguments[0]))
+    await control.kill_client(int(arguments[0]))
     return ()
 
 
@@ -101,7 +101,7 @@ _STOPS: Final[dict[str, Stop]] = {
 
 async def _shutdown(control: Control, arguments: Arguments) -> Notices:
     if not arguments:
-        control.shut_down("now")
+        await control.shut_down("now")
         return ()
     how = _STOPS.get(arguments[0].lower())
     if how is None:
@@ -110,7 +110,7 @@ async def _shutdown(control: Control, arguments: Arguments) -> Notices:
             f"SHUTDOWN {arguments[0]}: no such way to shut down",
             "write SHUTDOWN WAIT_FOR_CLIENTS or WAIT_FOR_SERVERS, or SHUTDOWN to end at once",
         )
-    control.shut_down(how)
+    await control.shut_down(how)
     return ()
 
 

@@ -271,5 +271,10 @@ def _bouncer_names(settings: Settings) -> Iterator[Setting]:
     yield ("server_lifetime", f"{pool.max_lifetime:g}", None)
     yield ("default_pool_size", str(pool.size), None)
     yield ("pool_mode", pool.mode, None)
-    yield ("auth_type", settings.auth.method, None)
+    auth = settings.auth
+    yield ("auth_type", auth.method, None)
+    for name in ("auth_file", "auth_hba_file", "auth_ident_file", "auth_user", "auth_query"):
+        value = getattr(auth, name)
+        yield (name, None if value is None else str(value), None)
+    yield ("auth_dbname", auth.auth_dbname, None)
     yield ("admin_users", ",".join(settings.auth.admins), None)

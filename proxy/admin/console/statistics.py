@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from proxy.admin.console.averages import Averages, AveragesByName, Totals, TotalsByName, total_of
 from proxy.admin.console.rows import Row, columns
-from proxy.topology.counters import Tally
 
 _COUNTED = (
     "server_assignment_count xact_count query_count {received} {sent} xact_time query_time "
@@ -33,7 +32,7 @@ STATS_TOTALS = columns(" ".join(("database", *(f"{name}:int" for name in _HALF),
 STATS_AVERAGES = columns(" ".join(("database", *(f"{name}:int" for name in _HALF))))
 TOTALS = columns("name value:int")
 
-QueriesByName = Mapping[str, Mapping[tuple[str, str, str], Tally]]
+QueriesByName = Mapping[str, Mapping[tuple[str, str, str], int]]
 """By database; within one by (route, node, kind), as `Counters` keeps them."""
 
 
@@ -103,6 +102,6 @@ def _microseconds(seconds: float) -> int:
 
 def _routes(queries: QueriesByName, name: str) -> Row:
     counts = dict.fromkeys(_ROUTES, 0)
-    for (route, _, _), tally in queries.get(name, {}).items():
-        counts[route] = counts.get(route, 0) + tally.count
+    for (route, _, _), count in queries.get(name, {}).items():
+        counts[route] = counts.get(route, 0) + count
     return tuple(counts[route] for route in _ROUTES)

@@ -136,7 +136,7 @@ def test_prepared_statements(console_proxy: Proxy) -> None:
     [statement] = found
     assert statement["kind"] == "select"
     assert statement["access"] == "read"
-    assert statement["servers"] == 1
+    assert statement["servers"] in (1, 2)  # it may be run by another replica than prepared it
 
 
 def test_rules_in_their_order(console_proxy: Proxy) -> None:

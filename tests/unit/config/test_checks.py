@@ -29,6 +29,8 @@ def messages(directory: Path, **parts: str) -> list[tuple[str, str]]:
 def test_the_base_is_right(tmp_path: Path) -> None:
     assert messages(tmp_path) == []
     assert messages(tmp_path, sharding=SHARDED + TABLE, cache=REDIS) == []
+    assert messages(tmp_path, auth='[auth]\nauth_file = "list"\nadmins = ["x"]\n') == []
+    assert messages(tmp_path, auth='[auth]\nauth_user = "ops"\nadmins = ["x"]\n') == []
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,21 @@ def test_the_base_is_right(tmp_path: Path) -> None:
             {"auth": '[[auth.users]]\nname = "app"\n'},
             "auth.method",
             "scram-sha-256 needs passwords and no user has one: nobody can log in",
+        ),
+        (
+            {"auth": '[auth]\nmethod = "hba"\n' + BASE["auth"]},
+            "auth.method",
+            "needs the file of the rules, and it is not named",
+        ),
+        (
+            {"auth": '[auth]\nauth_hba_file = "hba"\n' + BASE["auth"]},
+            "auth.auth_hba_file",
+            'is not used: auth.method is scram-sha-256, so set method = "hba"',
+        ),
+        (
+            {"auth": '[auth]\nauth_dbname = "ap"\n' + BASE["auth"]},
+            "auth.auth_dbname",
+            "no [database.NAME] has this name",
         ),
         (
             {"admins": '[auth]\nadmins = ["ap"]\n'},

@@ -104,7 +104,13 @@ def test_sharded_tables_may_stand_at_the_top_level(project: Project, line: str) 
 
 @pytest.mark.parametrize(
     ("written", "environ"),
-    [("env:SECRET", {"SECRET": "s3cret"}), ("file:secret.txt", {}), ("s3cret", {})],
+    [
+        ("env:SECRET", {"SECRET": "s3cret"}),
+        ("file:secret.txt", {}),
+        ("s3cret", {}),
+        ("command:/bin/cat secret.txt", {}),
+        ("command:/bin/sh -c 'printf %s $SECRET'", {"SECRET": "s3cret"}),
+    ],
 )
 def test_secrets_are_read_where_they_point(
     project: Project, written: str, environ: dict[str, str]
@@ -116,6 +122,14 @@ def test_secrets_are_read_where_they_point(
     assert password is not None
     assert password.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(settings)
+
+
+def test_a_command_is_run_once_whatever_else_is_wrong(project: Project) -> None:
+    project.write("config.toml", MINIMAL.replace("pw", "command:./next") + "[pool]\nsize = 0\n")
+    project.write("next", "#!/bin/sh\necho x >> runs\necho s3cret\n")
+    (project.directory / "next").chmod(0o755)
+    assert len(project.problems()) == 1
+    assert (project.directory / "runs").read_text() == "x\n"
 
 
 def test_the_redis_url_may_come_from_a_secret_and_is_not_in_repr(project: Project) -> None:
@@ -351,6 +365,11 @@ def test_with_two_databases_a_top_level_sharded_table_must_say_which(project: Pr
         ("env:EMPTY", "the environment variable EMPTY is empty"),
         ("file:nothing.txt", "nothing.txt can't be read: No such file or directory"),
         ("file:empty.txt", "empty.txt is empty"),
+        ("command:", "there is no command after command:"),
+        ("command:/bin/cat 'x", "can't be split into words: No closing quotation"),
+        ("command:/no/such x", "the command /no/such can't be run: No such file or directory"),
+        ("command:/bin/cat x", "the command /bin/cat failed with status 1: run it to see why"),
+        ("command:/bin/cat empty.txt", "the command /bin/cat printed nothing"),
     ],
 )
 def test_a_missing_secret_is_named(project: Project, written: str, message: str) -> None:

@@ -99,4 +99,4 @@ async def test_one_part_that_refuses_keeps_all_from_being_applied() -> None:
 
 async def test_nothing_to_do_says_so() -> None:
     outcome = await apply(None, settings(), settings(), [])
-    assert outcome.notices() == ["nothing has changed"]
+    assert outcome.notices() == ["no setting has changed; the files that they name were read again"]

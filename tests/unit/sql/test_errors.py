@@ -15,7 +15,11 @@ from proxy.sql.statement import Kind
         ("SELECT /* /* */ 1", "unterminated comment at character 8"),
         ("SELECT 1a", "trailing junk after number at character 9"),
         ("SELECT $1a", "trailing junk after parameter at character 10"),
-        ("SELECT U&'x'", "Unicode escape (U&) at character 8, which is not analysed"),
+        ("SELECT U&'\\zzzz'", "an invalid Unicode escape at character 8"),
+        ("SELECT U&'\\d83d'", "an invalid Unicode surrogate pair at character 8"),
+        ("SELECT U&'\\0000'", "an invalid Unicode escape at character 8"),
+        ("SELECT U&'x' UESCAPE '+'", "no such escape character is allowed at character 8"),
+        ("SELECT U&'x' /* */ UESCAPE '!'", "UESCAPE behind a comment at character 20"),
         ("SELECT \x00", "unexpected character '\\x00' at character 8"),
         ("COPY", "COPY without a table"),
         ("COPY t", "COPY that is neither FROM nor TO"),
@@ -24,7 +28,7 @@ from proxy.sql.statement import Kind
         ("DECLARE c CURSOR", "DECLARE without FOR and a statement"),
         ("PREPARE p", "PREPARE without a name and a statement"),
         ("SELEC 1", 'no statement begins with "SELEC"'),
-        ("SELECT delete FROM t", "a word such as UPDATE stands where its meaning is not clear"),
+        ("UPDATE update SET a = 1", "a word such as UPDATE stands where its meaning is not clear"),
     ],
 )
 def test_the_error_says_what_is_wrong(text: str, error: str) -> None:
@@ -43,7 +47,7 @@ def test_errors_of_several_statements_are_joined() -> None:
 
 
 def test_what_is_not_understood_still_tells_functions_and_pins() -> None:
-    text = "SELECT delete, set_config('role', 'bob', false), pg_advisory_lock(1) FROM t"
+    text = "UPDATE update SET a = set_config('role', 'bob', false), b = pg_advisory_lock(1)"
     (statement,) = analyse(text).statements
 
     assert statement.kind is Kind.UNKNOWN

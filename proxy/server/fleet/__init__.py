@@ -1,0 +1,1 @@
+"""Several worker processes behind one address, with one console and one page of metrics."""

@@ -1,0 +1,227 @@
+"""What a worker tells of itself, in values that can be sent, and what several of them come to."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.admin.console.averages import Totals, TotalsByName
+from proxy.admin.console.gather import Insight
+from proxy.admin.console.snapshot import (
+    ClientCount,
+    ClientState,
+    DatabaseState,
+    MemoryState,
+    PoolState,
+    PreparedState,
+    ServerState,
+)
+from proxy.admin.console.statistics import QueriesByName
+from proxy.cache.statistics import Statistics
+
+Tally = dict[str, int]
+
+_SHORT_BY: Final = {
+    "show clients": frozenset({"clients"}),
+    "show servers": frozenset({"servers"}),
+    "show sockets": frozenset({"clients", "servers"}),
+    "show active_sockets": frozenset({"clients", "servers"}),
+    "show prepared": frozenset({"prepared"}),
+}
+
+
+def wanted_for(command: str) -> frozenset[str]:
+    """The long lists that a command of the console shows."""
+    return _SHORT_BY.get(command, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One worker at one moment. Lists that were not wanted are empty."""
+
+    clients: Sequence[ClientState]
+    servers: Sequence[ServerState]
+    prepared: Sequence[PreparedState]
+    pools: Sequence[PoolState]
+    counts: Mapping[tuple[str, str], ClientCount]
+    logging_in: int
+    databases: Sequence[DatabaseState]
+    memory: MemoryState
+    totals: TotalsByName
+    queries: QueriesByName
+    cache_passes: tuple[Tally, Tally]
+    cache: Tally
+    """Counters of the cache by name, "misses:" and "bypasses:" with a reason."""
+    cache_up: bool
+
+
+def report(insight: Insight, wanted: Iterable[str]) -> Report:
+    """What a worker has to tell."""
+    bypasses, unfilled = insight.cache_passes()
+    statistics = insight.cache_statistics()
+    return Report(
+        clients=insight.clients() if "clients" in wanted else (),
+        servers=insight.servers() if "servers" in wanted else (),
+        prepared=list(insight.prepared()) if "prepared" in wanted else (),
+        pools=insight.pool_states(),
+        counts=dict(insight.client_counts()),
+        logging_in=insight.logging_in(),
+        databases=insight.databases(),
+        memory=insight.memory(),
+        totals=insight.totals(),
+        queries=insight.queries(),
+        cache_passes=(dict(bypasses), dict(unfilled)),
+        cache={} if statistics is None else _flat(statistics),
+        cache_up=insight.cache_up(),
+    )
+
+
+_FIELDS: Final = (
+    *("hits", "fills", "refused_fills", "dropped_fills", "moves", "owed_moves", "errors"),
+    *("bytes_served", "bytes_stored"),
+)
+
+
+def _flat(statistics: Statistics) -> Tally:
+    flat = {name: getattr(statistics, name) for name in _FIELDS}
+    flat |= {f"misses:{reason}": count for reason, count in statistics.misses.items()}
+    flat |= {f"bypasses:{reason}": count for reason, count in statistics.bypasses.items()}
+    return flat
+
+
+def statistics_of(reports: Iterable[Report]) -> Statistics:
+    """The cache's counters of all workers together."""
+    total: Counter[str] = Counter()
+    for one in reports:
+        total.update(one.cache)
+    statistics = Statistics()
+    for name, count in total.items():
+        field, _, reason = name.partition(":")
+        if reason:
+            getattr(statistics, field)[reason] = count
+        else:
+            setattr(statistics, field, count)
+    return statistics
+
+
+_INDEX_BITS: Final = 8
+
+
+def ident_of(ident: int, index: int) -> int:
+    """The id by which the whole fleet knows what a worker knows by `ident`."""
+    return ident << _INDEX_BITS | index
+
+
+def split_ident(ident: int) -> tuple[int, int]:
+    """(the worker's own id, its index)."""
+    return ident >> _INDEX_BITS, ident & ((1 << _INDEX_BITS) - 1)
+
+
+def clients_of(reports: Sequence[Report]) -> list[ClientState]:
+    """All clients, by ids that no two of them share."""
+    return [
+        replace(
+            one,
+            ident=ident_of(one.ident, index),
+            link=None if one.link is None else ident_of(one.link, index),
+        )
+        for index, told in enumerate(reports)
+        for one in told.clients
+    ]
+
+
+def servers_of(reports: Sequence[Report]) -> list[ServerState]:
+    """All server connections, by ids that no two of them share."""
+    return [
+        replace(
+            one,
+            ident=ident_of(one.ident, index),
+            link=None if one.link is None else ident_of(one.link, index),
+        )
+        for index, told in enumerate(reports)
+        for one in told.servers
+    ]
+
+
+def pools_of(reports: Iterable[Report]) -> list[PoolState]:
+    """Pools of the same user, database and node as one."""
+    merged: dict[tuple[str, str, str], PoolState] = {}
+    for told in reports:
+        for one in told.pools:
+            key = one.database, one.user, one.node
+            known = merged.get(key)
+            merged[key] = one if known is None else _both(known, one)
+    return list(merged.values())
+
+
+def _both(one: PoolState, other: PoolState) -> PoolState:
+    added = ("size", "active", "idle", "connecting", "waiting", "cancels", "held")
+    return replace(
+        one,
+        longest_wait=max(one.longest_wait, other.longest_wait),
+        **{name: getattr(one, name) + getattr(other, name) for name in added},
+    )
+
+
+def counts_of(reports: Iterable[Report]) -> dict[tuple[str, str], ClientCount]:
+    """Clients by database and user."""
+    merged: dict[tuple[str, str], ClientCount] = {}
+    for told in reports:
+        for pair, count in told.counts.items():
+            known = merged.get(pair, ClientCount(0, 0))
+            merged[pair] = ClientCount(known.clients + count.clients, known.waiting + count.waiting)
+    return merged
+
+
+def databases_of(reports: Sequence[Report]) -> list[DatabaseState]:
+    """As the first worker sees them; connections in use are everybody's."""
+    if not reports:
+        return []
+    in_use: Counter[tuple[str, str]] = Counter()
+    for told in reports:
+        for database in told.databases:
+            for node in database.nodes:
+                in_use[database.name, node.name] += node.in_use
+    return [
+        replace(
+            one,
+            nodes=tuple(replace(node, in_use=in_use[one.name, node.name]) for node in one.nodes),
+        )
+        for one in reports[0].databases
+    ]
+
+
+def prepared_of(reports: Iterable[Report]) -> list[PreparedState]:
+    """The statements of all workers; each has names of its own."""
+    return [one for told in reports for one in told.prepared]
+
+
+def memory_of(reports: Sequence[Report]) -> MemoryState:
+    """All workers' memory."""
+    prepared: Counter[str] = Counter()
+    for told in reports:
+        prepared.update(told.memory.prepared)
+    return MemoryState(
+        sum(told.memory.resident for told in reports),
+        sum(told.memory.clients for told in reports),
+        sum(told.memory.servers for told in reports),
+        prepared,
+    )
+
+
+def totals_of(reports: Iterable[Report]) -> TotalsByName:
+    """By database, of all workers together."""
+    merged: dict[str, Totals] = {}
+    for told in reports:
+        for name, one in told.totals.items():
+            merged[name] = merged.get(name, Totals()).plus(one)
+    return merged
+
+
+def queries_of(reports: Iterable[Report]) -> QueriesByName:
+    """By database and way, of all workers together."""
+    merged: dict[str, Counter[tuple[str, str, str]]] = {}
+    for told in reports:
+        for name, queries in told.queries.items():
+            merged.setdefault(name, Counter()).update(queries)
+    return merged
