@@ -31,6 +31,13 @@ class Entries:
             listeners.append(Listener(self.unix, taken))
         return listeners
 
+    def close(self) -> None:
+        """Where nobody listens after all: leave no socket behind."""
+        self.tcp.close()
+        if self.unix is not None and self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.unix.close()
+
 
 def open_entries(settings: Settings, activated: socket.socket | None) -> Entries:
     """`activated`: a TCP socket that listens already. Raises ListenError if one can't be had."""

@@ -210,11 +210,18 @@ class Process:
         protocol.connection_made(open_channel(connection, protocol))
 
     async def _listen(self) -> None:
-        settings = self.settings.server
         self.receive(self.settings)
         entries = open_entries(self.settings, self._sockets.sql)
+        try:
+            await self._listen_for_http()
+        except BaseException:
+            entries.close()
+            raise
         self.address, self.unix_path = entries.address, entries.path
         self._listeners = entries.listen(self.greet)
+
+    async def _listen_for_http(self) -> None:
+        settings = self.settings.server
         if settings.http_listen is not None:
             self._http = runner = await start_http(
                 settings.http_listen, self.observed(), settings.reuse_port, self._sockets.http

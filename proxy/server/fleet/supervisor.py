@@ -119,8 +119,26 @@ class Supervisor:
         log.info("stopped")
 
     async def _start(self) -> None:
-        server = self.settings.server
         entries = open_entries(self.settings, self._sockets.sql)
+        try:
+            await self._prepare()
+        except BaseException:
+            entries.close()
+            raise
+        self._listeners = entries.listen(self._hand_over)
+        log.info(
+            "listening",
+            sql=str(entries.address),
+            unix=str(entries.path) if entries.path else "off",
+            client_tls=self.settings.client_tls.mode,
+            http=str(bound_address(self._http)) if self._http else "off",
+            databases=sorted(self.settings.databases),
+            workers=self._count,
+        )
+
+    async def _prepare(self) -> None:
+        """Start all that serves the clients to come."""
+        server = self.settings.server
         if server.http_listen is not None:
             self._http = await start_http(
                 server.http_listen, self, server.reuse_port, self._sockets.http
@@ -134,16 +152,6 @@ class Supervisor:
         await asyncio.gather(*(self._seat(number) for number in self._pauses))
         self._console = AdminConsole(overview, self._registry)
         await overview.look("show stats")
-        self._listeners = entries.listen(self._hand_over)
-        log.info(
-            "listening",
-            sql=str(entries.address),
-            unix=str(entries.path) if entries.path else "off",
-            client_tls=self.settings.client_tls.mode,
-            http=str(bound_address(self._http)) if self._http else "off",
-            databases=sorted(self.settings.databases),
-            workers=self._count,
-        )
 
     async def _seat(self, number: int) -> None:
         """Start one worker and have it serve."""
