@@ -7,6 +7,7 @@ that it can be left out where one of those is known to be wrong already.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from proxy.config.nodes import node_names
 from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
@@ -17,6 +18,7 @@ from proxy.config.settings import (
     RoutingRule,
     Settings,
 )
+from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
@@ -62,6 +64,58 @@ def _listeners_differ(settings: Settings) -> Iterator[Finding]:
 def _same_host(one: HostPort, other: HostPort) -> bool:
     everywhere = {"0.0.0.0", "::"}
     return one.host == other.host or bool({one.host, other.host} & everywhere)
+
+
+def _listens_on_tcp(settings: Settings) -> Iterator[Finding]:
+    if settings.server.listen.host.startswith("/"):
+        message = "is a TCP address: name a Unix socket's directory in server.unix_socket_dir"
+        yield Finding(("server", "listen"), message)
+
+
+def _client_tls(settings: Settings) -> Iterator[Finding]:
+    tls, top = settings.client_tls, ("client_tls",)
+    yield from _certificate(tls, top)
+    if tls.mode != "disable" and tls.cert_file is None:
+        yield Finding((*top, "mode"), "needs a certificate: set client_tls.cert_file")
+    if tls.mode.startswith("verify") and tls.ca_file is None:
+        message = "needs the authorities of clients' certificates: set client_tls.ca_file"
+        yield Finding((*top, "mode"), message)
+    if tls.ca_file == SYSTEM_CAS:
+        message = "would let in whoever has a certificate of any public authority: name a file"
+        yield Finding((*top, "ca_file"), message)
+
+
+def _server_tls(settings: Settings) -> Iterator[Finding]:
+    places: list[tuple[Path, ServerTlsSettings]] = [(("server_tls",), settings.server_tls)]
+    for name, database in settings.databases.items():
+        top: Path = ("database", name)
+        if database.tls is not None:
+            places.append(((*top, "tls"), database.tls))
+        known = node_names(database)
+        for node, tls in database.node_tls.items():
+            places.append(((*top, "node_tls", node), tls))
+            if node not in known:
+                message = "the database has no node of this name"
+                path = (*top, "node_tls", node)
+                yield Finding(path, message, ", ".join(known), nearest(node, known))
+    for path, tls in places:
+        yield from _certificate(tls, path)
+        if tls.mode.startswith("verify") and tls.ca_file is None:
+            message = "needs the authorities of the servers' certificates: set ca_file"
+            yield Finding((*path, "mode"), message, '"FILE" or "system"')
+        if tls.ca_file is not None and not tls.mode.startswith("verify"):
+            message = (
+                f'is not looked at with mode "{tls.mode}": choose another mode, or leave it out'
+            )
+            yield Finding((*path, "ca_file"), message, '"verify-ca" or "verify-full"')
+
+
+def _certificate(tls: TlsSettings, path: Path) -> Iterator[Finding]:
+    if (tls.cert_file is None) != (tls.key_file is None):
+        given, missing = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
+        yield Finding((*path, given), f"is of no use without {missing}")
+    if not tls.protocols:
+        yield Finding((*path, "protocols"), "is empty: no version of TLS is left to speak")
 
 
 def _some_database(settings: Settings) -> Iterator[Finding]:
@@ -302,6 +356,18 @@ def _twice(names: list[str], path: Path) -> Iterator[Finding]:
 
 CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_listeners_differ, ("server.listen", "server.http_listen")),
+    (_listens_on_tcp, ("server.listen",)),
+    (_client_tls, ("client_tls",)),
+    (
+        _server_tls,
+        (
+            "server_tls",
+            "database.*.tls",
+            "database.*.node_tls",
+            "database.*.replicas.hosts",
+            "database.*.sharding.shards",
+        ),
+    ),
     (_some_database, ("database",)),
     (_database_names, ("database",)),
     (

@@ -5,13 +5,16 @@ Values only: `load` reads files and the environment into these.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from proxy.config.section import Section as Section
+from proxy.config.transport import ClientTlsSettings, ServerTlsSettings, TcpSettings
 from proxy.config.types import (
     Address,
     Bytes,
     Duration,
-    FileName,
+    File,
+    FileMode,
     HostPort,
     OffIfEmpty,
     RedisUrl,
@@ -28,12 +31,6 @@ Glob = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Section(BaseModel):
-    """A table of the configuration file: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
 class ServerSettings(Section):
     """Where Penstock listens and how much it accepts."""
 
@@ -44,11 +41,21 @@ class ServerSettings(Section):
     reuse_port: bool = Field(
         False, description="share the addresses with another Penstock: for restarts without a gap"
     )
+    unix_socket_dir: Annotated[File | None, OffIfEmpty] = Field(
+        None, description="also listen on `.s.PGSQL.<port>` in this directory; unset: don't"
+    )
+    unix_socket_mode: FileMode = Field(0o777, description="who may connect to that socket")
     workers: int = Field(
         1, ge=1, le=128, description="processes that serve clients; limits are divided among them"
     )
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
-    login_timeout: Duration = Field(15.0, description="from connect to authenticated")
+    max_opening_connections: int = Field(
+        1000,
+        ge=1,
+        description="connections at once whose client has not said who it is, TLS handshakes "
+        "included; beyond it the oldest of them is closed",
+    )
+    login_timeout: Duration = Field(15.0, description="from connect to authenticated, TLS included")
     max_message_size: Bytes = Field(1 << 30, description="largest client message taken")
     drain_timeout: Duration = Field(
         5.0, description="at SIGTERM: time for clients to leave before transactions are waited for"
@@ -180,13 +187,13 @@ class AuthSettings(Section):
     )
     users: tuple[UserSettings, ...] = Field((), description="who may log in")
     admins: tuple[Name, ...] = Field((), description="users who may use the admin console")
-    auth_file: FileName | None = Field(
+    auth_file: File | None = Field(
         None, description="further users, in the format of PgBouncer's userlist.txt"
     )
-    auth_hba_file: FileName | None = Field(
+    auth_hba_file: File | None = Field(
         None, description='rules in the format of pg_hba.conf; with `method = "hba"`'
     )
-    auth_ident_file: FileName | None = Field(
+    auth_ident_file: File | None = Field(
         None, description="maps in the format of pg_ident.conf, for `map=` in `auth_hba_file`"
     )
     auth_user: Name | None = Field(
@@ -214,11 +221,14 @@ class AuthSettings(Section):
     )
 
 
+_HOST = "name, IP address, or the absolute path of a Unix socket's directory"
+
+
 class PrimarySettings(Section):
     """The server that takes the writes (the specification's master)."""
 
-    host: Name = Field("127.0.0.1", description="name or IP address")
-    port: Port = Field(5432, description="TCP port")
+    host: Name = Field("127.0.0.1", description=_HOST)
+    port: Port = Field(5432, description="TCP port, or the Unix socket's number")
 
 
 class ReplicaSettings(Section):
@@ -239,8 +249,8 @@ class ReplicaSettings(Section):
 class ShardSettings(Section):
     """One shard: a server and the database on it."""
 
-    host: Name = Field("127.0.0.1", description="name or IP address")
-    port: Port = Field(5432, description="TCP port")
+    host: Name = Field("127.0.0.1", description=_HOST)
+    port: Port = Field(5432, description="TCP port, or the Unix socket's number")
     database: Name | None = Field(None, description="default: the name of the sharded database")
 
 
@@ -331,6 +341,10 @@ class DatabaseSettings(Section):
     max_client_connections: int | None = Field(
         None, ge=0, description="clients at once; default: `limits.database_clients`"
     )
+    tls: ServerTlsSettings | None = Field(None, description="overrides [server_tls] whole")
+    node_tls: dict[Name, ServerTlsSettings] = Field(
+        {}, description="overrides `tls` whole, by node: primary, replica1, …, shard0, …"
+    )
     monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )
@@ -346,6 +360,10 @@ class Settings(Section):
         (), description="further files (globs, relative to this file), merged in sorted order"
     )
     server: ServerSettings = Field(ServerSettings(), description="listeners and limits")
+    client_tls: ClientTlsSettings = Field(ClientTlsSettings(), description="clients' TLS")
+    server_tls: ServerTlsSettings = Field(ServerTlsSettings(), description="servers' TLS")
+    client_tcp: TcpSettings = Field(TcpSettings(), description="clients' TCP connections")
+    server_tcp: TcpSettings = Field(TcpSettings(), description="servers' TCP connections")
     log: LogSettings = Field(LogSettings(), description="structured logs")
     pool: PoolSettings = Field(PoolSettings(), description="backend connections")
     limits: LimitSettings = Field(LimitSettings(), description="connections at once")

@@ -13,8 +13,8 @@ from typing import Final
 import structlog
 
 from proxy.config.settings import PoolSettings
-from proxy.net.listener import connect
 from proxy.pool.backend import Backend
+from proxy.pool.connecting import open_backend
 from proxy.pool.exchange import Exchange
 from proxy.pool.limits import Limit
 from proxy.pool.own_query import OwnQuery
@@ -122,6 +122,7 @@ class Connections:
         self._last_error = None
         if backend.closed:
             self._ended()
+            self.grow()
             return
         self._give_birth(backend)
         self.backends.add(backend)
@@ -139,34 +140,21 @@ class Connections:
         It is the caller's and does not count as one of the pool's; `on_lost` hears of its end.
         Raises PgError.
         """
-        ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
-
-        def on_ready(backend: Backend) -> None:
-            if not ready.done():
-                ready.set_result(backend)
-
-        def lost(backend: Backend, error: PgError) -> None:
-            if ready.done():
-                on_lost(backend)
-            else:
-                ready.set_exception(error)
-
         address = self.node.address
-        login = ServerLogin(
-            self.login.user,
-            self.login.secret(),
-            {"database": address.database, **parameters},
-        )
-        backend = Backend(self.node, login, on_ready, lost)
+
+        def login() -> ServerLogin:
+            own = {"database": address.database, **parameters}
+            return ServerLogin(self.login.user, self.login.secret(), own)
+
+        backend: Backend | None = None
         try:
             async with asyncio.timeout(self.settings.connect_timeout or None):
-                await connect(address.host, address.port, backend)
-                await ready
+                backend = await open_backend(self.node, login, on_lost)
                 if connect_query:
                     await self._prepare(backend, connect_query)
         except (OSError, TimeoutError) as error:
-            ready.cancel()
-            backend.close()
+            if backend is not None:
+                backend.close()
             raise PgError(
                 errors.CONNECTION_FAILURE,
                 f"can't connect to {self.node.name} at {address}: "
@@ -174,7 +162,8 @@ class Connections:
                 "check that the server runs and that the address in the configuration is right",
             ) from error
         except PgError:
-            backend.close()
+            if backend is not None:
+                backend.close()
             raise
         return backend
 

@@ -11,6 +11,7 @@ from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
 from proxy.pool.pool import Login, Pool
 from proxy.routing.planner import Planner
 from proxy.server.limits import Limits
+from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
 from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
@@ -173,13 +174,15 @@ class Database:
         settings: Settings,
         auth: AuthState,
         cache: ResultCache | None,
+        security: Security,
         limits: Limits | None = None,
     ) -> None:
         own = settings_of(settings, name)
         self._settings = settings
+        self._dialing = security.dialing(name)
         self._cached = cache is not None
         self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
-        topology = build_topology(name, own)
+        topology = build_topology(name, own, self._dialing)
         counters = Counters()
         self.pools = Pools(name, settings, auth, counters, limits or Limits(settings))
         self._login = self.pools.monitor_login(own.monitor_user)
@@ -251,7 +254,7 @@ class Database:
         context.read_your_writes = settings.routing.read_your_writes
         context.max_message_size = settings.server.max_message_size
         before = context.topology.nodes()
-        gone = rebuild_topology(context.topology, own)
+        gone = rebuild_topology(context.topology, own, self._dialing)
         self.pools.retire(gone)
         self.pools.configure(settings)
         if own.connect_query != old_own.connect_query:

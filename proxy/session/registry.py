@@ -35,16 +35,18 @@ class Registry:
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 
-    def add(self, session: "Session", process_id: int | None = None) -> tuple[int, bytes]:
-        """(process id, secret) for the client's BackendKeyData.
+    def add(
+        self, session: "Session", minor: int, process_id: int | None = None
+    ) -> tuple[int, bytes]:
+        """(process id, secret) for the BackendKeyData of a client that speaks protocol 3.`minor`.
 
         `process_id`: that of the server's process, for a client which keeps it to itself: such a
-        client expects to find it in NOTIFY's messages and pg_stat_activity.
+        client expects to find it in NOTIFY's messages and pg_stat_activity. It names no worker.
         """
         if process_id is None:
-            process_id = self._free_number()
+            process_id = self._free_id()
         those = self._sessions.setdefault(process_id, {})
-        while (secret := cancel_key.new_secret(0)) in those:
+        while (secret := cancel_key.new_secret(minor)) in those:
             pass
         those[secret] = session
         self._keys[session] = process_id, secret
@@ -54,8 +56,7 @@ class Registry:
 
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
         """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
-        process_id = self._free_number()
-        secret = cancel_key.new_secret(0)
+        process_id, secret = self._free_id(), cancel_key.new_secret(0)
         self._others[process_id] = (secret, cancel)
         return process_id, secret
 
@@ -63,11 +64,11 @@ class Registry:
         """This client is over."""
         self._others.pop(process_id, None)
 
-    def _free_number(self) -> int:
-        number = 0
-        while not number or number in self._sessions or number in self._others:
-            number = cancel_key.process_id(self._worker, cancel_key.new_session())
-        return number
+    def _free_id(self) -> int:
+        process_id = 0
+        while not process_id or process_id in self._sessions or process_id in self._others:
+            process_id = cancel_key.process_id(self._worker, cancel_key.new_session())
+        return process_id
 
     def remove(self, session: "Session") -> None:
         """The session is over."""

@@ -1,5 +1,6 @@
 """The values behind the console's views, gathered from a running process when somebody asks."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -184,14 +185,21 @@ class Insight:
 
 
 def endpoints(channel: Channel | None) -> Endpoints:
-    """The addresses of a channel's ends."""
+    """The addresses of a channel's ends; "unix" for those of a Unix socket, as in PgBouncer."""
     if channel is None:
         return Endpoints()
     try:
         sock = channel.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            return Endpoints("unix", 0, "unix", 0)
         return Endpoints(*sock.getpeername()[:2], *sock.getsockname()[:2])
     except OSError:
         return Endpoints()
+
+
+def _tls(channel: Channel | None) -> str:
+    """Version and cipher of a channel that is encrypted, "" of one that is not."""
+    return str(channel.get_extra_info("cipher") or "") if channel is not None else ""
 
 
 def _client(session: Session, waiting: float | None) -> ClientState:
@@ -213,6 +221,7 @@ def _client(session: Session, waiting: float | None) -> ClientState:
         client.transaction.status != IDLE,
         session.prepared_count,
         _requested_at(session),
+        _tls(session.transport),
     )
 
 
@@ -240,6 +249,7 @@ def _server(pool: Pool, backend: Backend, owner: Session | None) -> ServerState:
         backend.pending_cancels,
         None if owner is None else _requested_at(owner),
         pool.must_close(backend),
+        _tls(backend.transport),
     )
 
 

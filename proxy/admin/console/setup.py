@@ -10,7 +10,8 @@ from proxy.admin.console.snapshot import DatabaseState, NodeState, PoolState, Pr
 from proxy.config.assign import BOUNCER_NAMES
 from proxy.config.pooling import user_caps
 from proxy.config.schema import Shape, fields_of, shape_of_field, written_default
-from proxy.config.settings import CacheRule, PoolSettings, RoutingRule, Section, Settings
+from proxy.config.section import Section
+from proxy.config.settings import CacheRule, PoolSettings, RoutingRule, Settings
 from proxy.config.types import write_duration, write_size
 from proxy.config.version import version
 from proxy.topology.node import Role

@@ -44,6 +44,8 @@ class ClientState:
     prepared: int = 0
     requested_at: float | None = None
     """When its last batch had come; None: there was none."""
+    tls: str = ""
+    """Version and cipher; "": not encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class ServerState:
     """When the client that holds it sent its last batch."""
     close_needed: bool = False
     """It is closed as soon as it is released."""
+    tls: str = ""
+    """As a client's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,10 @@ def worker_settings(settings: Settings, index: int, count: int) -> Settings:
         name: _owner(database, index, count) for name, database in settings.databases.items()
     }
     server, limits, auth = settings.server, settings.limits, settings.auth
-    clients = share(server.max_client_connections, index, count)
+    clients = {
+        "max_client_connections": share(server.max_client_connections, index, count),
+        "max_opening_connections": max(1, share(server.max_opening_connections, index, count)),
+    }
     divided = _shares(limits, DIVIDED_LIMITS, index, count)
     # Rounded up: an admin must find a place at whichever worker the connection comes to.
     admins = -(-limits.admin_clients // count)
@@ -36,7 +39,7 @@ def worker_settings(settings: Settings, index: int, count: int) -> Settings:
     return settings.model_copy(
         update={
             "auth": auth.model_copy(update={"mock_authentication_nonce": nonce, "users": users}),
-            "server": server.model_copy(update={"max_client_connections": clients}),
+            "server": server.model_copy(update=clients),
             "limits": limits.model_copy(update={**divided, "admin_clients": admins}),
             "pool": _pool(settings.pool, _POOL, index, count),
             "databases": databases,

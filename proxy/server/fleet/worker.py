@@ -97,7 +97,7 @@ class Worker:
         try:
             self._process = Process(settings, seat=seat)
             await self._process.start()
-        except (AuthError, ListenError) as error:
+        except (AuthError, ListenError) as error:  # the latter tells what is wrong with TLS
             raise PgError(errors.CONFIG_FILE_ERROR, str(error)) from None
         Doorkeeper(self._door, lambda connection, note: self.process.greet(connection))
 

@@ -189,10 +189,9 @@ def test_variables_without_a_double_underscore_are_not_settings(project: Project
     ("environ", "complaint"),
     [
         (
-            {"PENSTOCK_SERVER__LISTNE": "x:1"},
-            "environment variable PENSTOCK_SERVER__LISTNE: server.listne: unknown key; allowed: "
-            "listen, http_listen, reuse_port, workers, max_client_connections, login_timeout, "
-            "max_message_size, drain_timeout, shutdown_timeout; did you mean listen?",
+            {"PENSTOCK_LOG__LEVLE": "info"},
+            "environment variable PENSTOCK_LOG__LEVLE: log.levle: unknown key; allowed: "
+            "format, level; did you mean level?",
         ),
         (
             {"PENSTOCK_POOL__SIZE": "many"},
