@@ -45,7 +45,8 @@ def configured(console: Console) -> dict[str, str]:
 
 
 def test_nothing_has_changed(console: Console) -> None:
-    assert run(console, "RELOAD") == "nothing has changed"
+    told = "no setting has changed; the files that they name were read again"
+    assert run(console, "RELOAD") == told
 
 
 def test_clients_stay_while_settings_change(proxy: Proxy, console: Console) -> None:
@@ -259,7 +260,10 @@ def test_set_refuses(console: Console, command: str, sqlstate: str, said: str) -
 
 
 def test_fewer_clients_than_are_there(database: Database, tmp_path: Path) -> None:
-    environment = {"PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": "3"}
+    environment = {
+        "PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": "3",
+        "PENSTOCK_LIMITS__ADMIN_CLIENTS": "0",
+    }
     with (
         running_proxy(database, tmp_path, environment=environment) as proxy,
         operator(proxy) as console,
