@@ -130,6 +130,7 @@ _ROW = (
     + _message(b"C", b"SELECT 1\0")
     + _message(b"Z", b"I")
 )
+_DESCRIBED = _message(b"t", b"\0\1\0\0\0\x17") + _message(b"T", b"\0\1abalance\0" + bytes(18))
 _PARSED, _BOUND = _message(b"1", b""), _message(b"2", b"")
 
 
@@ -171,7 +172,8 @@ def cases() -> list[Case]:
             [prepared],
             opening=[
                 (prepare, _PARSED + _message(b"Z", b"I")),
-                (prepared[0], _PARSED + prepared[1]),  # where the other backend learns of it
+                (prepared[0], _PARSED + _DESCRIBED + prepared[1]),  # the other backend learns of it
+                (prepared[0], _DESCRIBED + prepared[1]),  # and the first is asked what it is
             ],
         ),
     ]

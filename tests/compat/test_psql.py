@@ -74,7 +74,12 @@ def psql(target: Target, script: str, *arguments: str, cwd: Path | None = None) 
 def test_describing_commands_print_what_they_print_on_the_primary(target: Target) -> None:
     script = "\n".join(f"\\echo == {command[1:]}\n{command}" for command in COMMANDS)
     proxied, errors = psql(target, script)
-    assert (proxied, errors) == psql(direct(target.database), script)
+    for _ in range(3):  # databases of other tests come and go, and vacuum changes sizes
+        straight = psql(direct(target.database), script)
+        if (proxied, errors) == straight:
+            break
+        proxied, errors = psql(target, script)
+    assert (proxied, errors) == straight
     assert "orders_by_customer" in proxied
     assert "SELECT customer" in proxied
     assert lines(errors) == ['Did not find any relation named "nowhere".']
