@@ -133,7 +133,11 @@ async def test_a_killed_replica_is_noticed_at_once_and_welcomed_back(servers: St
         await fresh(found.replica, now(), 5 + SLACK)
         assert found.replica.healthy
         assert found.replica.error is None
-        assert [up for name, up in found.changes if name == "replica1"] == [True, False, True]
+
+        def changes() -> list[bool]:
+            return [up for name, up in found.changes if name == "replica1"]
+
+        await becomes(lambda: changes() == [True, False, True], SLACK, "three changes")
 
 
 async def test_a_lost_connection_needs_no_round_to_be_noticed(servers: Stack) -> None:

@@ -209,14 +209,15 @@ def test_a_schema_change_is_known_to_all(fleet: Proxy) -> None:
         mine = [stack.enter_context(client(fleet)) for _ in range(WORKERS)]
         mine[0].execute("CREATE TABLE widths (id int PRIMARY KEY, width int)")
         mine[0].execute("INSERT INTO widths VALUES (1, 2)")
+        on_primary = "/* penstock: primary */ SELECT * FROM widths"
         for one in mine:
-            one.execute("SELECT * FROM widths", prepare=True)
+            one.execute(on_primary, prepare=True)
         mine[0].execute("ALTER TABLE widths ADD COLUMN height int DEFAULT 3")
         deadline = time.monotonic() + 10
         for one in mine[1:]:
             while True:  # the news takes a moment; what it may not be is a wrong row
                 try:
-                    cursor = one.execute("SELECT * FROM widths", prepare=True)
+                    cursor = one.execute(on_primary, prepare=True)
                 except psycopg.errors.FeatureNotSupported:
                     assert time.monotonic() < deadline
                     one.execute("DEALLOCATE ALL")
