@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from proxy.local.stack import Stack
 from tests.databases import Database, fresh_database
 from tests.proxies import Proxy, running_proxy
 from tests.stacks import PrivateStack, begin_run, end_run, new_private_stack, shared_stack
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 HERE = Path(__file__).parent
 MARKED_FOLDERS = {"unit", "integration", "faults", "compat"}
