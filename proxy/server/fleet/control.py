@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import structlog
 
 from proxy.admin.console.control import Stop, not_now
-from proxy.config.assign import SettingError, assign
-from proxy.config.problems import ConfigError
 from proxy.config.settings import Settings
 from proxy.server import systemd
+from proxy.server.changing import assigned, read_again
 from proxy.server.fleet.report import split_ident
 from proxy.server.fleet.rpc import Peer, PeerLost
 from proxy.server.parts import LIVE
@@ -72,32 +71,14 @@ class FleetControl:
         systemd.reloading()
         try:
             async with self._changing:
-                try:
-                    settings = self._read()
-                except ConfigError as error:
-                    log.error("reload refused", problems=[str(one) for one in error.problems])
-                    raise PgError(
-                        errors.CONFIG_FILE_ERROR,
-                        "the configuration can't be used; the old one stays in force",
-                        "put right what DETAIL names; `penstock check` shows the same",
-                        str(error),
-                    ) from None
+                settings = await read_again(self._read)
                 return await self._change(settings, "reloaded")
         finally:
             systemd.ready()
 
     async def set(self, key: str, value: str) -> Sequence[str]:
         async with self._changing:
-            try:
-                path, settings = assign(self._fleet.settings, key, value)
-            except SettingError as error:
-                raise PgError(errors.INVALID_PARAMETER_VALUE, error.message, error.hint) from None
-            if not is_live(path, LIVE):
-                raise PgError(
-                    errors.CANT_CHANGE_RUNTIME_PARAM,
-                    f"{'.'.join(path)} can't be changed while Penstock runs",
-                    "change it in the configuration file and start Penstock again",
-                )
+            settings = assigned(self._fleet.settings, key, value)
             return await self._change(settings, "setting changed")
 
     async def _change(self, settings: Settings, event: str) -> Sequence[str]:

@@ -24,8 +24,8 @@ from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.merging import merge
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
+from proxy.net.channel import ChannelProtocol
 from proxy.net.listener import bind, open_channel
-from proxy.net.listening import Listening
 from proxy.server import systemd
 from proxy.server.fleet.control import FleetControl
 from proxy.server.fleet.division import worker_settings
@@ -45,7 +45,6 @@ _CLIENT: Final = b"client"
 _ACCEPTS_AT_ONCE: Final = 64
 _LEAST_LIFE: Final = 5.0
 _MOST_PAUSE: Final = 10.0
-_STOP_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -313,7 +312,7 @@ class Supervisor:
         if console is None or console.full is not None:
             connection.close()
             return
-        channel = open_channel(connection, Listening(_Silent()))
+        channel = open_channel(connection, ChannelProtocol())
         console.take_over(channel, user.decode(), b"")
 
     # Overview and pages
@@ -348,19 +347,3 @@ class Supervisor:
             "down": worst["down"],
             "degraded": [*worst["degraded"], *missing],
         }
-
-
-class _Silent:
-    """Listens until the console does."""
-
-    def data_received(self, data: bytes) -> None:
-        """Never called: the console takes over in the same turn of the loop."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As above."""
-
-    def pause_writing(self) -> None:
-        """As above."""
-
-    def resume_writing(self) -> None:
-        """As above."""
