@@ -32,6 +32,9 @@ class Fleet(Protocol):
     def workers(self) -> Sequence[Peer]:
         """Those that run, in the order of their numbers."""
 
+    def worker(self, number: int) -> Peer | None:
+        """The one of this number, if it runs."""
+
     async def change(self, settings: Settings) -> None:
         """Have every worker go by its share of these. Raises PgError: none has changed."""
 
@@ -143,15 +146,15 @@ class FleetControl:
         self.paused = self.paused or database is None
 
     async def kill_client(self, ident: int) -> None:
-        own, index = split_ident(ident)
-        workers = self._fleet.workers()
-        if index >= len(workers):
+        own, number = split_ident(ident)
+        worker = self._fleet.worker(number)
+        if worker is None:
             raise PgError(
                 errors.UNDEFINED_OBJECT,
                 f"there is no client with the id {ident}",
                 "SHOW CLIENTS shows it in the column id; clients of the console can't be killed",
             )
-        await workers[index].call("kill_client", own)
+        await worker.call("kill_client", own)
 
     async def shut_down(self, how: Stop) -> None:
         if how != "now" and self.stopping:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.admin.console.averages import Totals, TotalsByName
 from proxy.admin.console.gather import Insight
@@ -39,6 +39,8 @@ def wanted_for(command: str) -> frozenset[str]:
 class Report:
     """One worker at one moment. Lists that were not wanted are empty."""
 
+    number: int
+    """The worker's."""
     clients: Sequence[ClientState]
     servers: Sequence[ServerState]
     prepared: Sequence[PreparedState]
@@ -55,11 +57,12 @@ class Report:
     cache_up: bool
 
 
-def report(insight: Insight, wanted: Iterable[str]) -> Report:
+def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
     """What a worker has to tell."""
     bypasses, unfilled = insight.cache_passes()
     statistics = insight.cache_statistics()
     return Report(
+        number=number,
         clients=insight.clients() if "clients" in wanted else (),
         servers=insight.servers() if "servers" in wanted else (),
         prepared=list(insight.prepared()) if "prepared" in wanted else (),
@@ -104,43 +107,33 @@ def statistics_of(reports: Iterable[Report]) -> Statistics:
     return statistics
 
 
-_INDEX_BITS: Final = 8
+_NUMBER_BITS: Final = 8
+Linked = TypeVar("Linked", ClientState, ServerState)
 
 
-def ident_of(ident: int, index: int) -> int:
-    """The id by which the whole fleet knows what a worker knows by `ident`."""
-    return ident << _INDEX_BITS | index
+def ident_of(ident: int, number: int) -> int:
+    """The id by which the whole fleet knows what the worker of this number knows by `ident`."""
+    return ident << _NUMBER_BITS | number
 
 
 def split_ident(ident: int) -> tuple[int, int]:
-    """(the worker's own id, its index)."""
-    return ident >> _INDEX_BITS, ident & ((1 << _INDEX_BITS) - 1)
+    """(the worker's own id, its number)."""
+    return ident >> _NUMBER_BITS, ident & ((1 << _NUMBER_BITS) - 1)
 
 
 def clients_of(reports: Sequence[Report]) -> list[ClientState]:
     """All clients, by ids that no two of them share."""
-    return [
-        replace(
-            one,
-            ident=ident_of(one.ident, index),
-            link=None if one.link is None else ident_of(one.link, index),
-        )
-        for index, told in enumerate(reports)
-        for one in told.clients
-    ]
+    return [_renamed(one, told.number) for told in reports for one in told.clients]
 
 
 def servers_of(reports: Sequence[Report]) -> list[ServerState]:
     """All server connections, by ids that no two of them share."""
-    return [
-        replace(
-            one,
-            ident=ident_of(one.ident, index),
-            link=None if one.link is None else ident_of(one.link, index),
-        )
-        for index, told in enumerate(reports)
-        for one in told.servers
-    ]
+    return [_renamed(one, told.number) for told in reports for one in told.servers]
+
+
+def _renamed(one: Linked, number: int) -> Linked:
+    link = None if one.link is None else ident_of(one.link, number)
+    return replace(one, ident=ident_of(one.ident, number), link=link)
 
 
 def pools_of(reports: Iterable[Report]) -> list[PoolState]:

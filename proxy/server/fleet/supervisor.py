@@ -92,6 +92,10 @@ class Supervisor:
     def workers(self) -> Sequence[Peer]:
         return [seat.peer for _, seat in sorted(self._seats.items()) if seat.ready]
 
+    def worker(self, number: int) -> Peer | None:
+        seat = self._seats.get(number)
+        return seat.peer if seat is not None and seat.ready else None
+
     async def change(self, settings: Settings) -> None:
         seats = [seat for _, seat in sorted(self._seats.items()) if seat.ready]
         shares = [worker_settings(settings, seat.number - 1, self._count) for seat in seats]

@@ -132,7 +132,7 @@ class Worker:
 
     async def _report(self, wanted: Iterable[str]) -> Report:
         assert self.process.insight is not None
-        return report(self.process.insight, wanted)
+        return report(self._number, self.process.insight, wanted)
 
     async def _metrics(self) -> list[Metric]:
         own = CollectorRegistry()
