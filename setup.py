@@ -13,8 +13,9 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 COMPILED_PACKAGES = ("net", "pool", "cache", "session")
-INTERPRETED = {"__init__.py", "kernel.py", "manager.py"}
-"""Nothing to gain there, or what mypyc doesn't know (asynchronous generators)."""
+INTERPRETED = {"__init__.py", "contexts.py", "kernel.py", "manager.py"}
+"""Nothing to gain there, or what mypyc doesn't know (asynchronous generators, extending classes of
+the standard library)."""
 IN_C = ("net/_kernel", "wire/_scan")
 """What loops over bytes or calls the kernel; each has its equal in Python beside it."""
 COMPILED_MODULES = (

@@ -26,6 +26,7 @@ from proxy.net.channel import Channel, ChannelProtocol, poller
 from proxy.pool.backend import Backend
 from proxy.pool.settings_state import DEFAULTS
 from proxy.server.databases import Database
+from proxy.server.security import Security
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.session import Session
@@ -105,7 +106,8 @@ class Bench:
 
 def _context() -> DatabaseContext:
     settings = Settings.model_validate(_SETTINGS)
-    context = Database("app", settings, AuthState(load_auth(settings)), None).context
+    auth = AuthState(load_auth(settings))
+    context = Database("app", settings, auth, None, Security(settings)).context
     for replica in context.topology.replicas:
         replica.healthy, replica.fresh_until, replica.lag_seconds = True, float("inf"), 0.0
     return context

@@ -36,9 +36,26 @@ def command(config: ConfigOption = Path("config.toml")) -> None:
     """Check the configuration: print a summary, or every problem (exit status 1)."""
     settings = load_or_exit(config)
     _load_auth_or_exit(settings)
+    _check_tls(settings)
     for line in summary(settings):
         typer.echo(line)
     typer.echo(f"{config}: right")
+
+
+def _check_tls(settings: "Settings") -> None:
+    """Exit status 1 if the files of TLS can't be used."""
+    from proxy.config.nodes import server_tls
+    from proxy.net.contexts import TlsError, client_context, server_context
+
+    try:
+        if settings.client_tls.mode != "disable":
+            client_context(settings.client_tls)
+        for _, tls, section in server_tls(settings):
+            if tls.mode != "disable":
+                server_context(tls, section)
+    except TlsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
 
 
 def _load_auth_or_exit(settings: "Settings") -> None:
@@ -59,6 +76,7 @@ def summary(settings: "Settings") -> Iterator[str]:
     """What the settings amount to, a line each."""
     server = settings.server
     yield f"listens on {server.listen}, HTTP on {server.http_listen or 'no address'}"
+    yield f"TLS: of clients {settings.client_tls.mode}, of servers {settings.server_tls.mode}"
     for name, database in settings.databases.items():
         yield from _database(name, database)
     users = ", ".join(user.name for user in settings.auth.users) or "none by name"

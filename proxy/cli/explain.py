@@ -43,9 +43,11 @@ def command(
             raise typer.Exit(1) from None
         show(rows)
         return
+    from proxy.config.pooling import WILDCARD, database_settings
+
     settings = load_or_exit(config)
-    name = database or next(iter(settings.databases), None)
-    if name is None or name not in settings.databases:
+    name = database or next((one for one in settings.databases if one != WILDCARD), None)
+    if name is None or database_settings(settings, name) is None:
         known = ", ".join(settings.databases) or "none"
         typer.echo(f"database {name!r} is not configured; configured: {known}", err=True)
         raise typer.Exit(1)
@@ -96,6 +98,7 @@ async def ask(url: str, sql: str) -> "Rows":
 
 def judge_offline(settings: "Settings", database: str, sql: str) -> "Rows":
     """What can be said without a server: no catalogue, and every configured node taken as up."""
+    from proxy.config.pooling import database_settings
     from proxy.routing.decide import decide
     from proxy.routing.explain import describe
     from proxy.routing.planner import Planner
@@ -105,7 +108,8 @@ def judge_offline(settings: "Settings", database: str, sql: str) -> "Rows":
     from proxy.sql.catalogue import Catalogue
     from proxy.topology.build import build_topology
 
-    chosen = settings.databases[database]
+    chosen = database_settings(settings, database)
+    assert chosen is not None
     shards = HashShardMap(chosen.sharding)
     plan = Planner(settings.routing, settings.cache, Catalogue(), shards).plan(analyse(sql))
     topology = build_topology(database, chosen)

@@ -7,6 +7,8 @@ that it can be left out where one of those is known to be wrong already.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from proxy.config.nodes import node_names
+from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
 from proxy.config.settings import (
@@ -16,6 +18,7 @@ from proxy.config.settings import (
     RoutingRule,
     Settings,
 )
+from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
@@ -61,6 +64,58 @@ def _listeners_differ(settings: Settings) -> Iterator[Finding]:
 def _same_host(one: HostPort, other: HostPort) -> bool:
     everywhere = {"0.0.0.0", "::"}
     return one.host == other.host or bool({one.host, other.host} & everywhere)
+
+
+def _listens_on_tcp(settings: Settings) -> Iterator[Finding]:
+    if settings.server.listen.host.startswith("/"):
+        message = "is a TCP address: name a Unix socket's directory in server.unix_socket_dir"
+        yield Finding(("server", "listen"), message)
+
+
+def _client_tls(settings: Settings) -> Iterator[Finding]:
+    tls, top = settings.client_tls, ("client_tls",)
+    yield from _certificate(tls, top)
+    if tls.mode != "disable" and tls.cert_file is None:
+        yield Finding((*top, "mode"), "needs a certificate: set client_tls.cert_file")
+    if tls.mode.startswith("verify") and tls.ca_file is None:
+        message = "needs the authorities of clients' certificates: set client_tls.ca_file"
+        yield Finding((*top, "mode"), message)
+    if tls.ca_file == SYSTEM_CAS:
+        message = "would let in whoever has a certificate of any public authority: name a file"
+        yield Finding((*top, "ca_file"), message)
+
+
+def _server_tls(settings: Settings) -> Iterator[Finding]:
+    places: list[tuple[Path, ServerTlsSettings]] = [(("server_tls",), settings.server_tls)]
+    for name, database in settings.databases.items():
+        top: Path = ("database", name)
+        if database.tls is not None:
+            places.append(((*top, "tls"), database.tls))
+        known = node_names(database)
+        for node, tls in database.node_tls.items():
+            places.append(((*top, "node_tls", node), tls))
+            if node not in known:
+                message = "the database has no node of this name"
+                path = (*top, "node_tls", node)
+                yield Finding(path, message, ", ".join(known), nearest(node, known))
+    for path, tls in places:
+        yield from _certificate(tls, path)
+        if tls.mode.startswith("verify") and tls.ca_file is None:
+            message = "needs the authorities of the servers' certificates: set ca_file"
+            yield Finding((*path, "mode"), message, '"FILE" or "system"')
+        if tls.ca_file is not None and not tls.mode.startswith("verify"):
+            message = (
+                f'is not looked at with mode "{tls.mode}": choose another mode, or leave it out'
+            )
+            yield Finding((*path, "ca_file"), message, '"verify-ca" or "verify-full"')
+
+
+def _certificate(tls: TlsSettings, path: Path) -> Iterator[Finding]:
+    if (tls.cert_file is None) != (tls.key_file is None):
+        given, missing = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
+        yield Finding((*path, given), f"is of no use without {missing}")
+    if not tls.protocols:
+        yield Finding((*path, "protocols"), "is empty: no version of TLS is left to speak")
 
 
 def _some_database(settings: Settings) -> Iterator[Finding]:
@@ -226,6 +281,34 @@ def _shards_differ(name: str, database: DatabaseSettings) -> Iterator[Finding]:
             yield Finding(("database", name, "sharding", "shards", index), message)
 
 
+def _pool_sizes(settings: Settings) -> Iterator[Finding]:
+    """Overrides count by what they come to, so a size set elsewhere may be the reason."""
+    whole = settings.pool
+    for path, pool in _pools(settings):
+        given = pool.model_fields_set & {"size", "min_size"}
+        if not given:
+            continue
+        least = pool.min_size if "min_size" in given else whole.min_size
+        most = pool.size if "size" in given else whole.size
+        if least > most:
+            key = "min_size" if "min_size" in given else "size"
+            message = (
+                f"min_size is {least} and size is {most}: more can't be kept than there may be"
+            )
+            yield Finding((*path, key), message)
+
+
+def _pools(settings: Settings) -> Iterator[tuple[Path, PoolSettings]]:
+    """[pool] and what overrides it."""
+    yield ("pool",), settings.pool
+    for name, database in settings.databases.items():
+        if database.pool is not None:
+            yield ("database", name, "pool"), database.pool
+    for index, user in enumerate(settings.auth.users):
+        if user.pool is not None:
+            yield ("auth", "users", index, "pool"), user.pool
+
+
 def _workers(settings: Settings) -> Iterator[Finding]:
     """What one process alone can promise, and limits that can't be divided."""
     workers = settings.server.workers
@@ -235,19 +318,32 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         message = f"{settings.routing.read_your_writes!r} needs one process that sees all writes"
         allowed = '"session" or "off" with server.workers above 1, or one worker'
         yield Finding(("routing", "read_your_writes"), message, allowed)
-    pools: list[tuple[Path, PoolSettings]] = [(("pool", "size"), settings.pool)]
-    pools += [
-        (("database", name, "pool", "size"), one.pool)
-        for name, one in settings.databases.items()
-        if one.pool is not None
-    ]
-    for path, pool in pools:
+    allowed = f"{workers} or more, or fewer server.workers"
+    for path, pool in _pools(settings):
+        if path != ("pool",) and "size" not in pool.model_fields_set:
+            continue
         if pool.size < workers:
             message = f"{pool.size} connections can't be divided among {workers} workers"
-            yield Finding(path, message, f"{workers} or more, or fewer server.workers")
+            yield Finding((*path, "size"), message, allowed)
     if settings.server.max_client_connections < workers:
         message = f"fewer clients than the {workers} workers that they are divided among"
         yield Finding(("server", "max_client_connections"), message, f"{workers} or more")
+    for path, most in _limits(settings):
+        if most and most < workers:
+            message = f"a limit of {most} can't be divided among {workers} workers"
+            yield Finding(path, message, f"0 or {allowed}")
+
+
+def _limits(settings: Settings) -> Iterator[tuple[Path, int | None]]:
+    """Limits on connections and clients where 0 is none."""
+    for key in DIVIDED_LIMITS:
+        yield ("limits", key), getattr(settings.limits, key)
+    for name, database in settings.databases.items():
+        for key in DIVIDED_CAPS:
+            yield ("database", name, key), getattr(database, key)
+    for index, user in enumerate(settings.auth.users):
+        for key in DIVIDED_CAPS:
+            yield ("auth", "users", index, key), getattr(user, key)
 
 
 def _twice(names: list[str], path: Path) -> Iterator[Finding]:
@@ -260,6 +356,18 @@ def _twice(names: list[str], path: Path) -> Iterator[Finding]:
 
 CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_listeners_differ, ("server.listen", "server.http_listen")),
+    (_listens_on_tcp, ("server.listen",)),
+    (_client_tls, ("client_tls",)),
+    (
+        _server_tls,
+        (
+            "server_tls",
+            "database.*.tls",
+            "database.*.node_tls",
+            "database.*.replicas.hosts",
+            "database.*.sharding.shards",
+        ),
+    ),
     (_some_database, ("database",)),
     (_database_names, ("database",)),
     (
@@ -277,6 +385,17 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "database.*.primary",
             "database.*.replicas.hosts",
             "database.*.replicas.read_preference",
+        ),
+    ),
+    (
+        _pool_sizes,
+        (
+            "pool.size",
+            "pool.min_size",
+            "database.*.pool.size",
+            "database.*.pool.min_size",
+            "auth.users.*.pool.size",
+            "auth.users.*.pool.min_size",
         ),
     ),
     (_users, ("auth.users.*.name", "auth.auth_file", "auth.auth_user")),
@@ -301,6 +420,10 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "routing.read_your_writes",
             "pool.size",
             "database.*.pool.size",
+            "auth.users.*.pool.size",
+            *(f"limits.{key}" for key in DIVIDED_LIMITS),
+            *(f"database.*.{key}" for key in DIVIDED_CAPS),
+            *(f"auth.users.*.{key}" for key in DIVIDED_CAPS),
         ),
     ),
 )

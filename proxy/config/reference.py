@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from proxy.config.schema import Shape, constraint_text, fields_of, shape_of_field, written_default
-from proxy.config.settings import Section, Settings
+from proxy.config.section import Section
+from proxy.config.settings import Settings
 
 _INTRODUCTION = """\
 # Configuration
@@ -38,8 +39,9 @@ file, line, key, value and what is allowed. [config.toml](../config.toml) and th
 | address | `"host:port"` or `"[ipv6]:port"` |
 | duration | a number of seconds, or text with a unit: `us`, `ms`, `s`, `min`, `h`, `d` |
 | size | a number of bytes, or text with a unit of 1024: `B`, `kB`, `MB`, `GB` |
+| file | a path; a relative one starts at the main file's directory |
+| mode | of a file, in octal digits: `"0770"` |
 | secret | the text itself, `"env:NAME"`, `"file:PATH"`, or `"command:PROGRAM ARGUMENTS"` |
-| path | of a file, relative to the main file's directory |
 | URL | of Redis: `"redis://[user:password@]host[:port][/db]"`, `rediss://` for TLS; a secret |
 | glob | `*` any text, `?` one character, `[ab]` one of these |
 
@@ -59,6 +61,27 @@ listen = "0.0.0.0:6432"
 http_listen = "127.0.0.1:9432"
 max_client_connections = 5000
 """,
+    "client_tls": """\
+[client_tls]
+mode = "require"
+cert_file = "tls/penstock.crt"
+key_file = "tls/penstock.key"
+""",
+    "server_tls": """\
+[server_tls]
+mode = "verify-full"
+ca_file = "tls/servers-ca.crt"
+""",
+    "client_tcp": """\
+[client_tcp]
+keepalive_idle = "60s"
+keepalive_interval = "10s"
+keepalive_count = 3
+""",
+    "server_tcp": """\
+[server_tcp]
+user_timeout = "30s"
+""",
     "log": """\
 [log]
 format = "json"
@@ -69,6 +92,11 @@ level = "warning"
 mode = "transaction"
 size = 40
 idle_timeout = "10min"
+""",
+    "limits": """\
+[limits]
+node_connections = 90
+user_clients = 500
 """,
     "auth": """\
 [auth]
@@ -149,13 +177,36 @@ name = "accounts"
 key = "account_id"
 type = "bigint"
 """,
+    "database.NAME.node_tls.NAME": """\
+[database.app.node_tls.replica2]
+mode = "verify-ca"
+ca_file = "tls/elsewhere-ca.crt"
+""",
 }
 
 _NOTES = {
+    "pool": (
+        "`[database.NAME.pool]` and a user's `[auth.users.pool]` override single keys of it; where "
+        "both have one, the user's wins. Time-outs of clients and queries are looked at once a "
+        "second, so they may come up to a second late."
+    ),
+    "client_tls": (
+        "Changed files of a certificate, key or authority are read again within a second, for new "
+        "connections; if they can't be used, the old ones stay in use and the log says why."
+    ),
+    "server_tls": "Changed files are read again as those of `[client_tls]` are.",
+    "database.NAME.node_tls.NAME": (
+        "The second `NAME` is a node's, as metrics and the console show it: `primary`, `replica1` "
+        "for the first of `replicas.hosts`, `shard0` for the first shard."
+    ),
     "database.NAME": (
         "`NAME` is what clients put into their connection string. It can't be `penstock`: that "
-        "name opens the admin console. `[database.NAME.pool]` has the keys of `[pool]`."
+        "name opens the admin console. `[database.NAME.pool]` has the keys of `[pool]`, "
+        "`[database.NAME.tls]` those of `[server_tls]`. "
+        '`[database."*"]` serves every other name, which is then the name on the servers too, '
+        "unless `server_database` is set."
     ),
+    "auth.users": "`[auth.users.pool]`, below its user, has the keys of `[pool]`.",
     "database.NAME.primary": "`[database.NAME.master]` means the same and is shown as the primary.",
     "database.NAME.sharding.table": (
         "`[[sharding.table]]` at the top level of any file means the same and is moved to its "
@@ -163,6 +214,10 @@ _NOTES = {
         "there is only one database."
     ),
 }
+
+
+_SAID_BEFORE = {"database.NAME.pool", "auth.users.pool", "database.NAME.tls"}
+"""Their keys are those of top-level tables, as notes on the tables above them say."""
 
 
 def page() -> str:
@@ -193,8 +248,8 @@ def _sections(prefix: str, model: type[Section]) -> Iterator[tuple[str, type[Sec
         if table is None:
             continue
         heading = f"{prefix}{key}.NAME" if shape.by_name else f"{prefix}{key}"
-        if heading == "database.NAME.pool":
-            continue  # the keys of [pool], as the note on [database.NAME] says
+        if heading in _SAID_BEFORE:
+            continue
         yield heading, table, shape
         yield from _sections(f"{heading}.", table)
 

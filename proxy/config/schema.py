@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from proxy.config.positions import Path
 from proxy.config.problems import written
-from proxy.config.settings import Section
+from proxy.config.section import Section
 from proxy.config.types import Words
 
 _NO_WORDS = Words("", "")

@@ -5,13 +5,16 @@ Values only: `load` reads files and the environment into these.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from proxy.config.section import Section as Section
+from proxy.config.transport import ClientTlsSettings, ServerTlsSettings, TcpSettings
 from proxy.config.types import (
     Address,
     Bytes,
     Duration,
-    FileName,
+    File,
+    FileMode,
     HostPort,
     OffIfEmpty,
     RedisUrl,
@@ -28,12 +31,6 @@ Glob = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Section(BaseModel):
-    """A table of the configuration file: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
 class ServerSettings(Section):
     """Where Penstock listens and how much it accepts."""
 
@@ -44,11 +41,21 @@ class ServerSettings(Section):
     reuse_port: bool = Field(
         False, description="share the addresses with another Penstock: for restarts without a gap"
     )
+    unix_socket_dir: Annotated[File | None, OffIfEmpty] = Field(
+        None, description="also listen on `.s.PGSQL.<port>` in this directory; unset: don't"
+    )
+    unix_socket_mode: FileMode = Field(0o777, description="who may connect to that socket")
     workers: int = Field(
         1, ge=1, le=128, description="processes that serve clients; limits are divided among them"
     )
     max_client_connections: int = Field(1000, ge=1, description="clients at once; more get 53300")
-    login_timeout: Duration = Field(15.0, description="from connect to authenticated")
+    max_opening_connections: int = Field(
+        1000,
+        ge=1,
+        description="connections at once whose client has not said who it is, TLS handshakes "
+        "included; beyond it the oldest of them is closed",
+    )
+    login_timeout: Duration = Field(15.0, description="from connect to authenticated, TLS included")
     max_message_size: Bytes = Field(1 << 30, description="largest client message taken")
     drain_timeout: Duration = Field(
         5.0, description="at SIGTERM: time for clients to leave before transactions are waited for"
@@ -70,18 +77,85 @@ class LogSettings(Section):
 
 
 class PoolSettings(Section):
-    """Backend connections: one pool per node, database and user."""
+    """Server connections and their use by clients: one pool per node, database and user."""
 
-    mode: Literal["transaction", "session"] = Field(
+    mode: Literal["transaction", "session", "statement"] = Field(
         "transaction", description="how long a client keeps a server connection"
     )
     size: int = Field(20, ge=1, description="connections of one pool at most")
-    wait_timeout: Duration = Field(30.0, description="longest wait for a connection")
-    connect_timeout: Duration = Field(5.0, description="to connect and log in to a server")
+    min_size: int = Field(
+        0, ge=0, description="connections kept open once the pool has been used; `size` at most"
+    )
+    reserve_size: int = Field(0, ge=0, description="further connections when clients wait too long")
+    reserve_timeout: Duration = Field(
+        5.0, description="a wait after which the reserve is used; 0: never"
+    )
+    wait_timeout: Duration = Field(30.0, description="longest wait for a connection; 0: no limit")
+    wait_notify: Duration = Field(
+        5.0, description="a wait after which the client is told by a NOTICE; 0: never"
+    )
+    connect_timeout: Duration = Field(
+        5.0, description="to connect and log in to a server; 0: no limit"
+    )
+    login_retry: Duration = Field(0.2, description="after a failed login, before the next attempt")
     idle_timeout: Duration = Field(
         600.0, description="close a connection unused for so long; 0: never"
     )
-    max_lifetime: Duration = Field(3600.0, description="replace a connection this old; 0: never")
+    max_lifetime: Duration = Field(
+        3600.0,
+        description="replace a connection this old, up to a tenth earlier by chance; 0: never",
+    )
+    check_delay: Duration = Field(
+        30.0, description="unused for longer, a connection is tried before it is lent; 0: always"
+    )
+    check_query: str = Field(
+        "SELECT 1", description='what a connection is tried with; "": they are not tried'
+    )
+    reset_query: str = Field(
+        "DISCARD ALL",
+        description='cleans a connection after a client in session mode; "": it is closed instead',
+    )
+    query_timeout: Duration = Field(
+        0.0, description="a query that runs longer is cancelled, its client closed; 0: no limit"
+    )
+    transaction_timeout: Duration = Field(
+        0.0, description="the same for a transaction from its start; 0: no limit"
+    )
+    idle_in_transaction_timeout: Duration = Field(
+        0.0, description="close clients idle in a transaction for so long; 0: never"
+    )
+    client_idle_timeout: Duration = Field(
+        0.0, description="close clients idle outside a transaction for so long; 0: never"
+    )
+
+
+class LimitSettings(Section):
+    """How many connections there may be at once, beyond the size of each pool. 0: no limit."""
+
+    node_connections: int = Field(
+        0, ge=0, description="to one server (host and port), of all databases and users"
+    )
+    database_connections: int = Field(
+        0, ge=0, description="to all servers of one database; `database.NAME.max_connections` wins"
+    )
+    user_connections: int = Field(
+        0, ge=0, description="of one user to all servers; `auth.users.max_connections` wins"
+    )
+    database_clients: int = Field(
+        0, ge=0, description="clients of one database; `database.NAME.max_client_connections` wins"
+    )
+    user_clients: int = Field(
+        0, ge=0, description="clients of one user; `auth.users.max_client_connections` wins"
+    )
+    admin_clients: int = Field(
+        3, ge=0, description="`auth.admins` taken beyond `server.max_client_connections`"
+    )
+    on_demand_databases: int = Field(
+        100, ge=1, description='databases that `[database."*"]` serves at once'
+    )
+    on_demand_idle_timeout: Duration = Field(
+        3600.0, description="such a database without clients is dropped after so long; 0: never"
+    )
 
 
 class UserSettings(Section):
@@ -94,6 +168,13 @@ class UserSettings(Section):
     server_password: Secret | None = Field(
         None, description="what Penstock logs in to the servers with; default: `password`"
     )
+    max_connections: int | None = Field(
+        None, ge=0, description="server connections; default: `limits.user_connections`"
+    )
+    max_client_connections: int | None = Field(
+        None, ge=0, description="clients at once; default: `limits.user_clients`"
+    )
+    pool: PoolSettings | None = Field(None, description="overrides keys of `[pool]`")
 
 
 class AuthSettings(Section):
@@ -106,13 +187,13 @@ class AuthSettings(Section):
     )
     users: tuple[UserSettings, ...] = Field((), description="who may log in")
     admins: tuple[Name, ...] = Field((), description="users who may use the admin console")
-    auth_file: FileName | None = Field(
+    auth_file: File | None = Field(
         None, description="further users, in the format of PgBouncer's userlist.txt"
     )
-    auth_hba_file: FileName | None = Field(
+    auth_hba_file: File | None = Field(
         None, description='rules in the format of pg_hba.conf; with `method = "hba"`'
     )
-    auth_ident_file: FileName | None = Field(
+    auth_ident_file: File | None = Field(
         None, description="maps in the format of pg_ident.conf, for `map=` in `auth_hba_file`"
     )
     auth_user: Name | None = Field(
@@ -140,11 +221,14 @@ class AuthSettings(Section):
     )
 
 
+_HOST = "name, IP address, or the absolute path of a Unix socket's directory"
+
+
 class PrimarySettings(Section):
     """The server that takes the writes (the specification's master)."""
 
-    host: Name = Field("127.0.0.1", description="name or IP address")
-    port: Port = Field(5432, description="TCP port")
+    host: Name = Field("127.0.0.1", description=_HOST)
+    port: Port = Field(5432, description="TCP port, or the Unix socket's number")
 
 
 class ReplicaSettings(Section):
@@ -165,8 +249,8 @@ class ReplicaSettings(Section):
 class ShardSettings(Section):
     """One shard: a server and the database on it."""
 
-    host: Name = Field("127.0.0.1", description="name or IP address")
-    port: Port = Field(5432, description="TCP port")
+    host: Name = Field("127.0.0.1", description=_HOST)
+    port: Port = Field(5432, description="TCP port, or the Unix socket's number")
     database: Name | None = Field(None, description="default: the name of the sharded database")
 
 
@@ -247,7 +331,20 @@ class DatabaseSettings(Section):
     primary: PrimarySettings = Field(PrimarySettings(), description="`master` means the same")
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="streaming replicas")
     sharding: ShardingSettings = Field(ShardingSettings(), description="tables spread by key")
-    pool: PoolSettings | None = Field(None, description="overrides [pool] whole")
+    pool: PoolSettings | None = Field(None, description="overrides keys of `[pool]`")
+    connect_query: str = Field(
+        "", description="run on each new server connection before its first use"
+    )
+    max_connections: int | None = Field(
+        None, ge=0, description="server connections; default: `limits.database_connections`"
+    )
+    max_client_connections: int | None = Field(
+        None, ge=0, description="clients at once; default: `limits.database_clients`"
+    )
+    tls: ServerTlsSettings | None = Field(None, description="overrides [server_tls] whole")
+    node_tls: dict[Name, ServerTlsSettings] = Field(
+        {}, description="overrides `tls` whole, by node: primary, replica1, …, shard0, …"
+    )
     monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )
@@ -263,8 +360,13 @@ class Settings(Section):
         (), description="further files (globs, relative to this file), merged in sorted order"
     )
     server: ServerSettings = Field(ServerSettings(), description="listeners and limits")
+    client_tls: ClientTlsSettings = Field(ClientTlsSettings(), description="clients' TLS")
+    server_tls: ServerTlsSettings = Field(ServerTlsSettings(), description="servers' TLS")
+    client_tcp: TcpSettings = Field(TcpSettings(), description="clients' TCP connections")
+    server_tcp: TcpSettings = Field(TcpSettings(), description="servers' TCP connections")
     log: LogSettings = Field(LogSettings(), description="structured logs")
     pool: PoolSettings = Field(PoolSettings(), description="backend connections")
+    limits: LimitSettings = Field(LimitSettings(), description="connections at once")
     auth: AuthSettings = Field(AuthSettings(), description="logins")
     routing: RoutingSettings = Field(RoutingSettings(), description="primary or replica")
     cache: CacheSettings = Field(CacheSettings(), description="results in Redis")

@@ -126,13 +126,22 @@ def _read_secret(path: Path) -> str:
 
 
 def resolve_file(value: Any, info: ValidationInfo) -> Any:
-    """The path of a file, which is relative to the main configuration file's directory."""
+    """A Path; a relative one starts at the main configuration file's directory if that is known."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("a file is named by its path")
     sources = info.context
-    if not isinstance(value, str) or not isinstance(sources, SecretSources):
+    if not isinstance(sources, SecretSources) or str(value) == "system":
+        return Path(value)
+    return sources.directory / value
+
+
+def parse_mode(value: Any) -> Any:
+    """A file's mode, written in octal digits."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
         return value
-    if not value:
-        raise ValueError("must name a file")
-    return str(sources.directory / value)
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        raise ValueError('a mode is written in octal digits: "0770"')
+    return int(value, 8)
 
 
 def none_if_empty(value: Any) -> Any:
@@ -200,10 +209,15 @@ RedisUrl = Annotated[
         "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
     ),
 ]
-FileName = Annotated[
-    str,
+File = Annotated[
+    Path,
     BeforeValidator(resolve_file),
-    Words("path", "relative to the main file's directory", lambda text: f'"{text}"'),
+    Words("file", "a path", lambda path: f'"{path}"'),
+]
+FileMode = Annotated[
+    int,
+    BeforeValidator(parse_mode),
+    Words("mode", 'octal digits: "0770"', lambda mode: f'"{mode:04o}"'),
 ]
 
 OffIfEmpty = BeforeValidator(none_if_empty)

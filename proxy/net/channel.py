@@ -9,6 +9,7 @@ task and no callback object. Protocols can't tell a channel from a transport of 
 import asyncio
 import select
 import socket
+import struct
 from collections import deque
 from typing import Any, Final
 
@@ -103,6 +104,15 @@ class Poller:
         self._epoll.close()
 
 
+def _peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
+    """(pid, uid, gid) as of the connect; source: unix(7), SO_PEERCRED."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack(
+        "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return pid, uid, gid
+
+
 _pollers: dict[asyncio.AbstractEventLoop, Poller] = {}
 
 
@@ -145,13 +155,30 @@ class Channel:
         self._high = high
 
     def get_extra_info(self, name: str) -> Any:
-        """ "peername" or "socket", as for transports."""
+        """ "peername" or "socket", as for transports; "tls": whether it is encrypted; "peercred":
+        (pid, uid, gid) of the process at the other end of a Unix socket. None: there is none."""
         if name == "socket":
             return self._socket
+        if name == "tls":
+            return False
         try:
+            if name == "peercred" and self._socket.family == socket.AF_UNIX:
+                return _peer_credentials(self._socket)
             return self._socket.getpeername() if name == "peername" else None
         except OSError:
             return None
+
+    def detach(self) -> socket.socket:
+        """Give the socket away; the channel hears and does nothing any more.
+
+        Raises BlockingIOError if something that was written has not gone yet.
+        """
+        if self._out or self._closing:
+            raise BlockingIOError("the channel has bytes to send, or is closing")
+        self._closing = self._closed = True
+        self._poller.remove(self._descriptor)
+        self._descriptor = -1
+        return self._socket
 
     def is_closing(self) -> bool:
         """Whether `close` or `abort` was called or the peer has gone."""
@@ -255,6 +282,8 @@ class Channel:
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
+        if self._closed:
+            return  # its descriptor may be another channel's by now
         self._closing = True
         self._out.clear()
         self._lose_soon(None)

@@ -1,23 +1,30 @@
-"""Taking and making connections."""
+"""Taking connections."""
 
 import asyncio
 import errno
+import os
 import socket
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
+from proxy.config.transport import TcpSettings
 from proxy.net.channel import Channel, ChannelProtocol, poller
+from proxy.net.tuning import tune
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 4096
 _ACCEPTS_AT_ONCE = 64
 _PAUSE_WITHOUT_DESCRIPTORS = 0.2
+_LONGEST_PATH = 107
+"""Bytes; unix(7)."""
 
 
 class Listener:
-    """A listening socket whose connections become channels.
+    """A listening socket; `taken` gets each connection.
 
     `inherited`: another process has it open too, and takes what this one leaves in its backlog.
     """
@@ -25,18 +32,23 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        factory: Callable[[], ChannelProtocol],
+        taken: Callable[[socket.socket], None],
         inherited: bool = False,
     ) -> None:
         self._inherited = inherited
         self._socket = sock
-        self._factory = factory
+        self._taken = taken
         self._loop = asyncio.get_running_loop()
+        self._path: Path | None = None
+        self._inode = 0
+        if sock.family == socket.AF_UNIX and not inherited:
+            self._path = Path(sock.getsockname())
+            self._inode = self._path.stat().st_ino
         self._loop.add_reader(sock.fileno(), self._accept)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that are listened on."""
+        """Host and port that are listened on; of a Unix socket its path, and 0."""
         if self._socket.family == socket.AF_UNIX:
             return str(self._socket.getsockname()), 0
         host, port = self._socket.getsockname()[:2]
@@ -53,8 +65,7 @@ class Listener:
                     self._pause(error)
                     return
                 raise
-            protocol = self._factory()
-            protocol.connection_made(open_channel(connection, protocol))
+            self._taken(connection)
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors or memory: clients wait in the backlog until some are free."""
@@ -68,23 +79,18 @@ class Listener:
 
     def close(self) -> None:
         """Take no more connections, but those that the kernel has accepted already: closing the
-        socket would reset them."""
+        socket would reset them. A Unix socket's file goes, unless it is another's by now."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket.fileno())
+        if self._path is not None and _inode(self._path) == self._inode:
+            self._path.unlink(missing_ok=True)
         if not self._inherited:
             self._accept(_BACKLOG)
         self._socket.close()
 
 
-def listen(
-    host: str, port: int, factory: Callable[[], ChannelProtocol], reuse_port: bool = False
-) -> Listener:
-    """Listen on a TCP address; see `bind`."""
-    return Listener(bind(host, port, reuse_port), factory)
-
-
-def bind(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+def bind(host: str, port: int, tcp: TcpSettings, reuse_port: bool = False) -> socket.socket:
     """A socket that listens on a TCP address. `reuse_port`: also where another process does, if
     that allows it. Raises OSError if it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -95,6 +101,7 @@ def bind(host: str, port: int, reuse_port: bool = False) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        tune(sock, tcp)
         sock.setblocking(False)
         sock.bind(address)
         sock.listen(_BACKLOG)
@@ -104,32 +111,61 @@ def bind(host: str, port: int, reuse_port: bool = False) -> socket.socket:
     return sock
 
 
-async def connect(host: str, port: int, protocol: ChannelProtocol) -> None:
-    """Connect `protocol` to a TCP address. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError | None = None
-    for family, kind, number, _, address in found:
-        sock = socket.socket(family, kind, number)
+def socket_path(directory: str | Path, port: int) -> Path:
+    """Where PostgreSQL's clients look for a Unix socket."""
+    return Path(directory, f".s.PGSQL.{port}")
+
+
+def bind_unix(path: Path, mode: int, take_over: bool = False) -> socket.socket:
+    """A socket that listens at `path`, whose file has `mode`. What a process that has ended left
+    there is replaced; with `take_over` the socket of one that listens too, whose clients keep
+    theirs. Raises OSError if it can't be had."""
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise OSError(f"the path is longer than {_LONGEST_PATH} bytes")
+    _remove_stale(path, take_over)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            failure = error
-            sock.close()
-            continue
-        except BaseException:
-            sock.close()
-            raise
-        protocol.connection_made(open_channel(sock, protocol))
+        sock.bind(str(path))
+        path.chmod(mode)  # nobody can connect before it listens
+        sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: Path, take_over: bool) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(f"{path} is there and is no socket")
+    except FileNotFoundError:
         return
-    raise failure or OSError(f"{host} has no address")
+    if take_over:
+        path.unlink(missing_ok=True)
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.setblocking(False)
+        try:
+            trial.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            pass  # somebody listens whose backlog is full
+    raise OSError(errno.EADDRINUSE, f"another process listens on {path}")
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def open_channel(sock: socket.socket, protocol: ChannelProtocol) -> Channel:
-    """A channel for a connected socket, tuned for short messages."""
+    """A channel for a connected socket."""
     sock.setblocking(False)
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return Channel(sock, protocol, poller())

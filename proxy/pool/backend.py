@@ -30,6 +30,9 @@ class Borrower:
     def backend_refused(self, error: PgError) -> None:
         """The pool's answer: there is none to be had."""
 
+    def backend_delayed(self, seconds: float) -> None:
+        """The pool's answer takes long: so many seconds up to now."""
+
     def backend_data(self, data: bytes) -> None:
         """Bytes from the server."""
 
@@ -48,6 +51,7 @@ class Backend(ChannelProtocol):
         "_login",
         "_on_lost",
         "_on_ready",
+        "born",
         "closed",
         "connected_at",
         "idle_since",
@@ -81,7 +85,7 @@ class Backend(ChannelProtocol):
         self.owner: Borrower | None = None
         self.closed = False
         self.in_use = False
-        self.connected_at = self.idle_since = time.monotonic()
+        self.connected_at = self.idle_since = self.born = time.monotonic()
         self.parameters: dict[bytes, bytes] = {}
         self.process_id = 0
         self.secret = b""

@@ -1,36 +1,25 @@
 """A pool: one user's connections to one database on one node, lent first come, first served."""
 
-import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-import structlog
+from collections.abc import Sequence
+from typing import Final
 
 from proxy.config.settings import PoolSettings
-from proxy.net.listener import connect
-from proxy.pool.backend import Backend, Borrower
-from proxy.tasks import spawn
+from proxy.pool.connections import Login
+from proxy.pool.lending import DISCARD_ALL, Lending
+from proxy.pool.limits import Limit
 from proxy.topology.counters import Counters
 from proxy.topology.node import Node
 from proxy.wire import errors
 from proxy.wire.errors import PgError
-from proxy.wire.passwords import ServerSecret
-from proxy.wire.server_login import ServerLogin
 
-log = structlog.get_logger(__name__)
+__all__ = ["DISCARD_ALL", "Login", "Pool"]
 
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How the pool logs in: `secret` gives what is known of the user at the time."""
-
-    user: str
-    secret: Callable[[], ServerSecret | None]
+_STARVED_SECONDS: Final = 1.0
+"""A wait for a limit's sake after which another pool must give up a connection."""
 
 
-class Pool:
+class Pool(Lending):
     """Lends backends. All decisions are made at once; only connecting waits."""
 
     def __init__(
@@ -40,290 +29,180 @@ class Pool:
         login: Login,
         settings: PoolSettings,
         counters: Counters | None = None,
+        limits: Sequence[Limit] = (),
+        connect_query: str = "",
     ) -> None:
-        self.counters = counters or Counters()
-        self.node = node
-        self.database = database
-        self.login = login
-        self.settings = settings
-        self._idle: list[Backend] = []
-        self.backends: set[Backend] = set()
-        self._waiting: deque[tuple[float, Borrower]] = deque()
-        self._connecting = 0
-        self._last_error: PgError | None = None
-        self._retry_at = 0.0
-        self._closing = False
-        self._now = time.monotonic()
-        """As of the last sweep: precise enough for lifetimes, and free."""
-        self._oldest = float("-inf")
-        """Connections made before are too old; all are while none may be lent."""
-        self._renewed_at = float("-inf")
-        """Connections made before `reconnect` was called last are to go."""
-        self._limit = float("-inf")
-        """As `_oldest`, whether or not any may be lent."""
-        self.paused = False
-        self._held = False
-        self.retired = False
-        self._aside: list[Backend] = []
-        """Kept through a hold, lent to nobody."""
-        self.welcome: dict[bytes, bytes] | None = None
-        """ParameterStatus values of a fresh login."""
+        counters = counters or Counters()
+        super().__init__(node, database, login, settings, counters, limits, connect_query)
+        self._told_until = float("-inf")
+        """Who has waited since before has been told so."""
+        for limit in self._limits:
+            limit.pools[self] = None
 
-    @property
-    def idle_count(self) -> int:
-        return len(self._idle) + len(self._aside)
-
-    @property
-    def waiting_count(self) -> int:
-        return len(self._waiting)
-
-    def waiting(self) -> Iterator[tuple[float, Borrower]]:
-        """(time.monotonic() since when, who) of those in the queue, the first come first."""
-        return iter(list(self._waiting))
-
-    @property
-    def size(self) -> int:
-        return len(self.backends) + self._connecting
-
-    def acquire(self, borrower: Borrower) -> Backend | None:
-        """A backend at once, or None: the borrower hears later, unless it forgets."""
-        if self._idle and not self._waiting:
-            backend = self._idle.pop()
-            backend.in_use = True
-            self.node.in_use += 1
-            self.counters.lends += 1
-            return backend
-        self._waiting.append((time.monotonic(), borrower))
-        self._grow()
-        return None
-
-    def put_first(self, backend: Backend) -> bool:
-        """Lend this backend at the next `acquire`; false if it isn't free."""
-        if self._waiting or backend not in self._idle:
-            return False
-        self._idle.remove(backend)
-        self._idle.append(backend)
-        return True
-
-    def forget(self, borrower: Borrower) -> None:
-        """The borrower no longer waits."""
-        self._waiting = deque(item for item in self._waiting if item[1] is not borrower)
-
-    def release(self, backend: Backend) -> None:
-        """Take back a backend that is idle outside a transaction, and lend it on."""
-        self._returned(backend)
-        if backend.closed:
-            return
-        if self._closing or self._too_old(backend):
-            self._put_away(backend)
-            return
-        if backend.pending_cancels:
-            return  # `cancel_arrived` brings it back
-        self._lend_or_keep(backend)
-
-    def cancel_arrived(self, backend: Backend) -> None:
-        """A cancel request for this backend has been taken by its server."""
-        backend.pending_cancels -= 1
-        if backend.pending_cancels or backend.in_use or backend.closed:
-            return
-        if self._too_old(backend):
-            self._put_away(backend)
-        else:
-            self._lend_or_keep(backend)
-
-    def discard(self, backend: Backend) -> None:
-        """Take back a backend whose state can't be cleaned, and close it."""
-        self._returned(backend)
-        backend.close()
-
-    def _returned(self, backend: Backend) -> None:
-        backend.owner = None
-        if backend.in_use:
-            backend.in_use = False
-            self.node.in_use -= 1
-
-    def _lend_or_keep(self, backend: Backend) -> None:
-        if self._waiting:
-            since, borrower = self._waiting.popleft()
-            backend.in_use = True
-            self.node.in_use += 1
-            self.counters.lends += 1
-            self.counters.wait_seconds += time.monotonic() - since
-            borrower.backend_lent(backend)
-        else:
-            backend.idle_since = self._now
-            self._idle.append(backend)
-
-    def _too_old(self, backend: Backend) -> bool:
-        return backend.connected_at < self._oldest
-
-    def _grow(self) -> None:
-        wanted = len(self._waiting) - self._connecting
-        room = self.settings.size - self.size
-        if wanted <= 0 or room <= 0 or (self._closing and not self.retired):
-            return
-        if self.paused or self._held:
-            return
-        if self._last_error is not None and time.monotonic() < self._retry_at:
-            if not self.backends and not self._connecting:
-                self._refuse_all(self._last_error)
-            return
-        self._connecting += 1
-        spawn(self._connect(), f"connect {self.node.name}")
-
-    async def _connect(self) -> None:
-        try:
-            backend = await self.open({"application_name": "penstock"}, self._lost)
-        except PgError as error:
-            self._connecting -= 1
-            self._connect_failed(error)
-        else:
-            self._connecting -= 1
-            self._connected(backend)
-
-    async def open(
-        self, parameters: Mapping[str, str], on_lost: Callable[[Backend], None]
-    ) -> Backend:
-        """A new connection, logged in with these start-up parameters besides user and database.
-
-        It is the caller's and does not count as one of the pool's; `on_lost` hears of its end.
-        Raises PgError.
-        """
-        ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
-
-        def on_ready(backend: Backend) -> None:
-            if not ready.done():
-                ready.set_result(backend)
-
-        def lost(backend: Backend, error: PgError) -> None:
-            if ready.done():
-                on_lost(backend)
-            else:
-                ready.set_exception(error)
-
-        address = self.node.address
-        login = ServerLogin(
-            self.login.user,
-            self.login.secret(),
-            {"database": address.database, **parameters},
-        )
-        backend = Backend(self.node, login, on_ready, lost)
-        try:
-            async with asyncio.timeout(self.settings.connect_timeout):
-                await connect(address.host, address.port, backend)
-                await ready
-        except (OSError, TimeoutError) as error:
-            ready.cancel()
-            backend.close()
-            raise PgError(
-                errors.CONNECTION_FAILURE,
-                f"can't connect to {self.node.name} at {address}: {error or 'no answer in time'}",
-                "check that the server runs and that the address in the configuration is right",
-            ) from error
-        return backend
-
-    def _connected(self, backend: Backend) -> None:
-        self._last_error = None
-        if backend.closed:
-            return
-        self.backends.add(backend)
-        self.welcome = dict(backend.parameters)
-        if self._closing or self._too_old(backend):
-            self._put_away(backend)
-        else:
-            self._lend_or_keep(backend)
-        self._grow()
-
-    def _connect_failed(self, error: PgError) -> None:
-        log.warning(
-            "can't open a server connection",
-            node=self.node.name,
-            address=str(self.node.address),
-            database=self.database,
-            user=self.login.user,
-            sqlstate=error.sqlstate,
-            error=error.message,
-        )
-        self._last_error = error
-        self._retry_at = time.monotonic() + 0.2
-        if not self.backends and not self._connecting:
-            self._refuse_all(error)
-
-    def _refuse_all(self, error: PgError) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for _, borrower in waiting:
-            borrower.backend_refused(error)
-
-    def _lost(self, backend: Backend) -> None:
-        self.backends.discard(backend)
-        self._returned(backend)
-        if backend in self._idle:
-            self._idle.remove(backend)
-        elif backend in self._aside:
-            self._aside.remove(backend)
-        self._grow()
+    # Once a second
 
     def sweep(self, now: float) -> None:
         """Refuse those who waited too long, close what is idle or old, grow. Called each second."""
         self._now = now
-        self._set_oldest()
-        while self._waiting and now - self._waiting[0][0] > self.settings.wait_timeout:
-            _, borrower = self._waiting.popleft()
-            borrower.backend_refused(
-                self._stopped_too_long()
-                if self.paused or self._held
-                else PgError(
-                    errors.CANNOT_CONNECT_NOW,
-                    f"no server connection was free within {self.settings.wait_timeout:g} s: "
-                    f'all {self.settings.size} of user "{self.login.user}" on {self.node.name} '
-                    f"are busy",
-                    "raise pool.size, shorten transactions, or raise pool.wait_timeout",
-                )
-            )
-        timeout = self.settings.idle_timeout
-        for backend in list(self._idle):
-            if (timeout and now - backend.idle_since > timeout) or self._too_old(backend):
-                self._idle.remove(backend)
-                backend.close()
-        while self._idle and self.size > self.settings.size:
-            self._idle[0].close()
-        self._grow()
+        self._look_out()
+        self._end_waits(now)
+        self._end_own_queries(now)
+        self._close_unused(now)
+        self._set_aside(now)
+        self.grow()
+        if self._may_open():
+            self._use_reserve(now)
+            self._keep_warm()
+            self._claim(now)
 
-    # What an operator asks for. All of it works by `_oldest`: what is too old is not lent on but
-    # put away, so that the way of a query asks nothing more.
+    def _end_waits(self, now: float) -> None:
+        """Refuse who has waited too long, tell who has waited for long."""
+        limit, notify = self.settings.wait_timeout, self.settings.wait_notify
+        while limit and self._waiting:
+            borrower, since = next(iter(self._waiting.items()))
+            if now - since <= limit:
+                break
+            del self._waiting[borrower]
+            borrower.backend_refused(self._waited_too_long())
+        if notify and self._waiting:
+            until = now - notify
+            for since, borrower in self.waiting():
+                if since > until:
+                    break
+                if since > self._told_until:
+                    borrower.backend_delayed(now - since)
+            self._told_until = max(self._told_until, until)
+
+    def _waited_too_long(self) -> PgError:
+        seconds = self.settings.wait_timeout
+        if self.paused or self._held:
+            return PgError(
+                errors.CANNOT_CONNECT_NOW,
+                f'database "{self.database}" was {"paused" if self.paused else "suspended"} for '
+                f"longer than {seconds:g} s",
+                "the administrator has to RESUME it; or raise pool.wait_timeout",
+            )
+        hindrance = self.hindrance()
+        if hindrance and self.size < self.settings.size:
+            busy, remedy = f"{hindrance} is reached", f"raise {hindrance}"
+        else:
+            busy, remedy = f"all {self.size} are busy", "raise pool.size"
+        return PgError(
+            errors.CANNOT_CONNECT_NOW,
+            f'no server connection was free within {seconds:g} s for user "{self.login.user}" on '
+            f"{self.node.name}: {busy}",
+            f"{remedy}, shorten transactions, or raise pool.wait_timeout",
+        )
+
+    def _end_own_queries(self, now: float) -> None:
+        limit = self.settings.connect_timeout
+        for backend, query in list(self._own.items()):
+            if limit and now - query.started > limit:
+                backend.close()
+
+    def _close_unused(self, now: float) -> None:
+        timeout, most = self.settings.idle_timeout, self.settings.size + self.settings.reserve_size
+        for backend in [*self._stale, *self._idle]:
+            unused = timeout and now - backend.idle_since > timeout
+            spared = unused and self.size > self.settings.min_size
+            if self.must_close(backend) or spared or self.size > most:
+                backend.close()
+
+    def _set_aside(self, now: float) -> None:
+        """Connections that are idle for so long that they have to be tried are lent last."""
+        if self.settings.check_query:
+            while self._idle and now - self._idle[0].idle_since > self.settings.check_delay:
+                self._stale.append(self._idle.pop(0))
+
+    def _use_reserve(self, now: float) -> None:
+        """For each who has waited too long a connection beyond the pool's size."""
+        delay, most = self.settings.reserve_timeout, self.settings.size + self.settings.reserve_size
+        if not delay or self.size >= most:
+            return
+        patient = self._connecting
+        for since, _ in self.waiting():
+            if now - since <= delay:
+                break
+            if patient:
+                patient -= 1
+            elif not self._open(most):
+                break
+
+    def _keep_warm(self) -> None:
+        """Hold min_size connections open, as far as nobody else needs the places."""
+        least = min(self.settings.min_size, self.settings.size)
+        while self.size < least and self._last_error is None and not self.retired:
+            if self.hindrance() or not self._open(least):
+                break
+
+    def _claim(self, now: float) -> None:
+        """Get a connection of another pool if a limit keeps this one from growing for too long."""
+        first = next(iter(self._waiting.values()), None)
+        for limit in self._limits:
+            if first is None:
+                limit.content(self)
+            elif now - first > _STARVED_SECONDS:
+                limit.demand(self)
+
+    # What a limit that is shared with other pools asks for
+
+    def idle_longest(self) -> float | None:
+        """Since when the longest unused connection is; None where somebody waits for one."""
+        if self._waiting:
+            return None
+        return min((one.idle_since for one in self._all_idle()), default=None)
+
+    def spare(self) -> None:
+        """Close the connection that is unused for longest."""
+        idle = self._all_idle()
+        if idle:
+            min(idle, key=lambda one: one.idle_since).close()
+
+    def heed(self) -> None:
+        """Another pool is starved: give back what is not needed from now on."""
+        self._look_out()
+
+    def surrender(self) -> None:
+        """Close the next connection that comes back, needed or not."""
+        self._surrendering = True
+        self._look_out()
+
+    # What an operator asks for
 
     def pause(self) -> None:
         """Lend nothing more: close idle connections now and lent ones when they come back."""
         self.paused = True
-        self._set_oldest()
+        self._look_out()
         self._close_idle()
 
     def hold(self) -> None:
         """Lend nothing more, but keep all connections open."""
         self._held = True
-        self._set_oldest()
-        self._aside += self._idle
+        self._look_out()
+        self._aside = self._all_idle()
+        self._stale.clear()
         self._idle.clear()
 
     def resume(self) -> None:
         """Lend again after `pause` or `hold`."""
         self.paused = self._held = False
-        self._set_oldest()
+        self._look_out()
         aside, self._aside = self._aside, []
         for backend in aside:
-            self._put_away(backend) if self._too_old(backend) else self._lend_or_keep(backend)
-        self._grow()
+            self.release(backend)
+        self.grow()
 
     def reconnect(self) -> None:
         """Replace every connection: idle ones now, lent ones when they come back."""
         self._renewed_at = time.monotonic()
-        self._set_oldest()
+        self._look_out()
         self._close_idle()
-        self._grow()
+        self.grow()
 
     def retire(self) -> None:
         """Nobody new will come. Those who wait are still served, and connections then closed."""
         self.retired = self._closing = True
+        self._look_out()
         self._close_idle()
 
     def kill(self, error: PgError) -> None:
@@ -332,52 +211,29 @@ class Pool:
             backend.sever(error)
         self._refuse_all(error)
 
-    def configure(self, settings: PoolSettings) -> None:
+    def configure(self, settings: PoolSettings, connect_query: str = "") -> None:
         """Go by these from now on. Connections beyond a lower `size` are closed by the sweep."""
         self.settings = settings
+        if connect_query != self._connect_query:
+            self._connect_query = connect_query
+            self._renewed_at = time.monotonic()
         self._last_error = None  # the reason may be gone
-        self._set_oldest()
-        self._grow()
+        self._adopt()
+        self.grow()
 
     @property
     def released(self) -> bool:
         """Whether no connection is lent, nor being made."""
         return not self._connecting and not any(one.in_use for one in self.backends)
 
-    def must_close(self, backend: Backend) -> bool:
-        """Whether this connection is closed as soon as it is released."""
-        return self._closing or self.paused or backend.connected_at < self._limit
-
-    def _set_oldest(self) -> None:
-        lifetime = self.settings.max_lifetime
-        self._limit = self._renewed_at
-        if lifetime and self._now - lifetime > self._limit:
-            self._limit = self._now - lifetime
-        self._oldest = float("inf") if self.paused or self._held else self._limit
-
-    def _put_away(self, backend: Backend) -> None:
-        """A connection that is not to be lent on as things are."""
-        if self.retired and self._waiting and not self.paused and not self._held:
-            self._lend_or_keep(backend)
-        elif self._held and not self.must_close(backend):
-            if not backend.pending_cancels:  # `cancel_arrived` brings it back
-                self._aside.append(backend)
-        else:
-            backend.close()
-
-    def _close_idle(self) -> None:
-        for backend in [*self._idle, *self._aside]:
-            backend.close()
-
-    def _stopped_too_long(self) -> PgError:
-        return PgError(
-            errors.CANNOT_CONNECT_NOW,
-            f'database "{self.database}" was {"paused" if self.paused else "suspended"} for longer '
-            f"than {self.settings.wait_timeout:g} s",
-            "the administrator has to RESUME it; or raise pool.wait_timeout",
-        )
-
     def close(self) -> None:
         """Close idle connections now and lent ones when they come back."""
         self._closing = True
+        self._look_out()
         self._close_idle()
+        for limit in self._limits:
+            limit.leave(self)
+
+    def _close_idle(self) -> None:
+        for backend in self._all_idle():
+            backend.close()

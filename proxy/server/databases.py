@@ -6,9 +6,12 @@ from functools import partial
 from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
 from proxy.cache.results import ResultCache
-from proxy.config.settings import DatabaseSettings, Settings
+from proxy.config.pooling import database_settings, pool_settings
+from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
 from proxy.pool.pool import Login, Pool
 from proxy.routing.planner import Planner
+from proxy.server.limits import Limits
+from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
 from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
@@ -30,41 +33,57 @@ class Pools:
         self,
         database: str,
         settings: Settings,
-        own: DatabaseSettings,
         auth: AuthState,
         counters: Counters,
+        limits: Limits,
     ) -> None:
         self._database = database
         self._auth = auth
         self._counters = counters
+        self._limits = limits
         self._pools: dict[tuple[str, str], Pool] = {}
         self._retired: list[Pool] = []
         """Of nodes that are configured no more: they go when their last connection does."""
         self.paused = False
         self.held = False
-        self._read(settings, own)
+        self._read(settings)
 
-    def _read(self, settings: Settings, own: DatabaseSettings) -> None:
-        self._pool_settings = own.pool or settings.pool
+    def _read(self, settings: Settings) -> None:
+        self._settings = settings
+        self._of_user: dict[str, PoolSettings] = {}
+        self._connect_query = settings_of(settings, self._database).connect_query
 
-    def configure(self, settings: Settings, own: DatabaseSettings) -> None:
+    def configure(self, settings: Settings) -> None:
         """Go by these settings, and by the authentication now in force, from now on."""
-        self._read(settings, own)
-        for pool in self._pools.values():
-            pool.configure(self._pool_settings)
+        self._read(settings)
+        for (_, user), pool in self._pools.items():
+            pool.configure(self.settings_of(user), self._connect_query)
 
     def get(self, node: Node, user: str) -> Pool:
         """The pool of `user` on `node`."""
         pool = self._pools.get((node.name, user))
         if pool is None:
-            login = Login(user, partial(self._auth.server_secret, self._database, user))
-            pool = Pool(node, self._database, login, self._pool_settings, self._counters)
-            self._pools[node.name, user] = pool
+            pool = self._pools[node.name, user] = Pool(
+                node,
+                self._database,
+                Login(user, partial(self._auth.server_secret, self._database, user)),
+                self.settings_of(user),
+                self._counters,
+                self._limits.of(node.address, self._database, user),
+                self._connect_query,
+            )
             if self.paused:
                 pool.pause()
             if self.held:
                 pool.hold()
         return pool
+
+    def settings_of(self, user: str) -> PoolSettings:
+        """What holds for the pools of `user`."""
+        found = self._of_user.get(user)
+        if found is None:
+            found = self._of_user[user] = pool_settings(self._settings, self._database, user)
+        return found
 
     def retire(self, nodes: list[Node]) -> None:
         """These nodes are configured no more: nothing new is sent there."""
@@ -79,7 +98,9 @@ class Pools:
         """Called each second."""
         for pool in self:
             pool.sweep(now)
-        self._retired = [pool for pool in self._retired if pool.size or pool.waiting_count]
+        for pool in [one for one in self._retired if not one.size and not one.waiting_count]:
+            pool.close()
+            self._retired.remove(pool)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter([*self._pools.values(), *self._retired])
@@ -145,24 +166,32 @@ class Pools:
 
 
 class Database:
-    """A running database. Needs a running event loop."""
+    """A running database; `limits` are shared by all. Needs a running event loop."""
 
     def __init__(
-        self, name: str, settings: Settings, auth: AuthState, cache: ResultCache | None
+        self,
+        name: str,
+        settings: Settings,
+        auth: AuthState,
+        cache: ResultCache | None,
+        security: Security,
+        limits: Limits | None = None,
     ) -> None:
-        own = settings.databases[name]
+        own = settings_of(settings, name)
         self._settings = settings
+        self._dialing = security.dialing(name)
         self._cached = cache is not None
         self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
-        topology = build_topology(name, own)
+        topology = build_topology(name, own, self._dialing)
         counters = Counters()
-        self.pools = Pools(name, settings, own, auth, counters)
+        self.pools = Pools(name, settings, auth, counters, limits or Limits(settings))
         self._login = self.pools.monitor_login(own.monitor_user)
         self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
         self.context = DatabaseContext(
             name=name,
             settings=own,
-            pool_settings=own.pool or settings.pool,
+            pool_settings=pool_settings(settings, name, ""),
+            pool_settings_of=self.pools.settings_of,
             routing=settings.routing,
             topology=topology,
             plans=PlanCache(self._planner(Catalogue()).plan, counters),
@@ -214,10 +243,10 @@ class Database:
         """Go by these settings from now on. What is under way is not disturbed; connections to
         nodes that are configured no more are closed as they are released."""
         name, context = self.context.name, self.context
-        own, old, old_own = settings.databases[name], self._settings, context.settings
+        own, old, old_own = settings_of(settings, name), self._settings, context.settings
         self._settings = settings
         context.settings, context.routing = own, settings.routing
-        context.pool_settings = own.pool or settings.pool
+        context.pool_settings = pool_settings(settings, name, "")
         context.replicas = own.replicas
         context.max_lag = settings.routing.max_lag
         if context.read_your_writes != settings.routing.read_your_writes:
@@ -225,9 +254,11 @@ class Database:
         context.read_your_writes = settings.routing.read_your_writes
         context.max_message_size = settings.server.max_message_size
         before = context.topology.nodes()
-        gone = rebuild_topology(context.topology, own)
+        gone = rebuild_topology(context.topology, own, self._dialing)
         self.pools.retire(gone)
-        self.pools.configure(settings, own)
+        self.pools.configure(settings)
+        if own.connect_query != old_own.connect_query:
+            context.welcomes.clear()
         login = self.pools.monitor_login(own.monitor_user)
         if (
             [id(node) for node in before] != [id(node) for node in context.topology.nodes()]
@@ -242,3 +273,10 @@ class Database:
             self.catalogue.move(context.topology.primary.address, login)
         if (settings.routing, settings.cache, own) != (old.routing, old.cache, old_own):
             self._replan(self.catalogue.current)
+
+
+def settings_of(settings: Settings, name: str) -> DatabaseSettings:
+    """The settings of a database that is served: its own, or the wildcard's."""
+    own = database_settings(settings, name)
+    assert own is not None
+    return own

@@ -12,6 +12,7 @@ from proxy.admin import logs
 from proxy.auth.load import load_auth
 from proxy.auth.problems import AuthError
 from proxy.config.settings import Settings
+from proxy.net.contexts import TlsError
 from proxy.server.reload import Commit, Part, ReloadError
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ log = structlog.get_logger(__name__)
 def _logs(process: "Process", settings: Settings) -> Commit:
     async def commit() -> None:
         logs.configure(settings.log)
+
+    return commit
+
+
+def _security(process: "Process", settings: Settings) -> Commit:
+    try:
+        use = process.security.prepare(settings)
+    except TlsError as error:
+        raise ReloadError(str(error)) from error
+
+    async def commit() -> None:
+        use()
 
     return commit
 
@@ -65,9 +78,23 @@ def _nothing(process: "Process", settings: Settings) -> Commit:
 
 PARTS: tuple["Part[Process]", ...] = (
     Part(("log",), _logs),
+    Part(("client_tls", "server_tls", "database"), _security, always=True),
     Part(("auth", "database"), _authentication, always=True),
-    Part(("database", "pool", "routing", "cache.rule", "server.max_message_size"), _databases),
-    Part(("database", "server.max_client_connections", "server.login_timeout"), _reception),
+    Part(
+        ("database", "pool", "limits", "auth", "routing", "cache.rule", "server.max_message_size"),
+        _databases,
+    ),
+    Part(
+        (
+            "auth",
+            "database",
+            "limits",
+            "server.max_client_connections",
+            "server.max_opening_connections",
+            "server.login_timeout",
+        ),
+        _reception,
+    ),
     Part(("include", "server.shutdown_timeout", "server.drain_timeout"), _nothing),
 )
 """In the order in which they are applied."""

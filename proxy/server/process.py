@@ -4,8 +4,9 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -19,16 +20,31 @@ from proxy.admin.metrics import Observed, PoolRow
 from proxy.auth.load import load_auth
 from proxy.auth.state import AuthState
 from proxy.cache.service import CacheService, start_cache
+from proxy.config.pooling import (
+    WILDCARD,
+    database_caps,
+    database_settings,
+    times_out,
+    user_caps,
+)
 from proxy.config.settings import Settings
 from proxy.config.types import HostPort
-from proxy.net.listener import Listener, listen, open_channel
+from proxy.net.contexts import TlsError
+from proxy.net.listener import Listener, open_channel
 from proxy.server import systemd
 from proxy.server.databases import Database
+from proxy.server.descriptors import TooFewDescriptors, provide
 from proxy.server.ending import Ending
+from proxy.server.entries import open_entries
+from proxy.server.limits import Limits
+from proxy.server.ondemand import OnDemand
 from proxy.server.operations import Operations
+from proxy.server.security import Security
 from proxy.server.signals import SIGNALS
-from proxy.session import relay
-from proxy.session.login import Console, LoginProtocol, Reception
+from proxy.session import relay, timeouts
+from proxy.session.admission import Admission
+from proxy.session.login import Console, Reception
+from proxy.session.opening import Entrance, Opening
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
 from proxy.topology.counters import Counters
@@ -59,6 +75,8 @@ class Seat:
 class Process:
     """A running proxy. `start`, then `stop`; or `run`, which waits for a signal between.
 
+    Raises ListenError if TLS can't be had as the settings want it.
+
     `read`: reads the configuration again, for RELOAD. `sockets`: listeners that are open already.
     `seat`: of one worker among several, which listens nowhere: `greet` gives it its clients.
     Raises AuthError if what authentication needs can't be had.
@@ -77,6 +95,9 @@ class Process:
         self.counters = Counters()
         """What is not of a database."""
         self.databases: dict[str, Database] = {}
+        """Those configured, and those made on demand."""
+        self.limits = Limits(settings)
+        self.on_demand = OnDemand(self)
         self.registry = Registry(
             self._client_left,
             self._cancel_asked,
@@ -84,9 +105,11 @@ class Process:
             None if seat is None else seat.cancel_elsewhere,
         )
         self.address: HostPort | None = None
+        self.unix_path: Path | None = None
         self.http_address: HostPort | None = None
         self.cache: CacheService | None = None
         self.stopping: Ending | None = None
+        self.security = _security(settings)
         self._read = read
         self._seat = seat
         self._sockets = sockets or systemd.Activated()
@@ -98,8 +121,9 @@ class Process:
         self._console: AdminConsole | None = None
         self._visitors: Console | None = None if seat is None else seat.console
         """Who takes clients of the console."""
-        self._reception: Reception | None = None
-        self._listener: Listener | None = None
+        self._entrance: Entrance | None = None
+        self._openings: dict[Opening, None] = {}
+        self._listeners: Sequence[Listener] = ()
         self._http: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -117,9 +141,14 @@ class Process:
     async def start(self) -> None:
         """Connect, watch and listen. Raises ListenError if an address can't be had."""
         settings = self.settings
-        self.cache = start_cache(settings.cache, settings.databases)
+        try:
+            provide(settings)
+        except TooFewDescriptors as error:
+            raise ListenError(str(error)) from error
+        self.cache = start_cache(settings.cache, set(settings.databases) - {WILDCARD})
         for name in settings.databases:
-            await self._add_database(name, settings)
+            if name != WILDCARD:
+                await self.make_database(name, settings).start()
         await asyncio.gather(
             *(one.monitor.first_round(_FIRST_ROUND_SECONDS) for one in self.databases.values())
         )
@@ -135,34 +164,45 @@ class Process:
         log.info(
             "listening" if self._seat is None else "serving",
             sql=str(self.address),
+            unix=str(self.unix_path) if self.unix_path else "off",
+            client_tls=settings.client_tls.mode,
             http=str(self.http_address) if self.http_address else "off",
             databases=sorted(self.databases),
             hot_path=_form(),
         )
 
-    async def _add_database(self, name: str, settings: Settings) -> None:
+    def make_database(self, name: str, settings: Settings) -> Database:
+        """Add a database, which is not watched yet."""
         results = self.cache.results if self.cache else None
-        database = self.databases[name] = Database(name, settings, self.auth, results)
+        database = Database(name, settings, self.auth, results, self.security, self.limits)
+        self.databases[name] = database
         self._topologies.append(database.context.topology)
         if self._seat is not None:
             tell, told = self._seat.schema_changed, name
             database.catalogue.on_schema_change = lambda: tell(told)
         if self.operations is not None and self.operations.paused:
             database.pause()
-        await database.start()
+        return database
+
+    def leave_database(self, name: str) -> None:
+        """Serve it no more; it ends when the last of its clients has left."""
+        gone = self.databases.pop(name)
+        self._topologies.remove(gone.context.topology)
+        self._leaving.append(gone)
 
     async def change_databases(self, settings: Settings) -> None:
         """Add, change and remove databases. Clients of one that goes are left alone; it ends when
         the last of them has left."""
-        for name in [name for name in self.databases if name not in settings.databases]:
-            gone = self.databases.pop(name)
-            self._topologies.remove(gone.context.topology)
-            self._leaving.append(gone)
-        for name in settings.databases:
-            if name in self.databases:
-                await self.databases[name].apply(settings)
+        self.limits.configure(settings)
+        for name in list(self.databases):
+            if database_settings(settings, name) is None:
+                self.leave_database(name)
             else:
-                await self._add_database(name, settings)
+                await self.databases[name].apply(settings)
+        for name in settings.databases:
+            if name not in self.databases and name != WILDCARD:
+                await self.make_database(name, settings).start()
+        await self.on_demand.configure(settings)
         for session in self.registry:
             session.upstream.forget_pools()
 
@@ -177,39 +217,43 @@ class Process:
         """Logins that begin from now on go by these."""
         console = self._visitors
         assert console is not None
-        self._reception = Reception(
-            databases={name: one.context for name, one in self.databases.items()},
-            consoles={name: console for name in CONSOLES if name not in self.databases},
+        reception = Reception(
+            databases=self.on_demand.contexts,
+            consoles={name: console for name in CONSOLES if name not in settings.databases},
             auth=self.auth,
             counters=self.counters,
             registry=self.registry,
-            max_clients=settings.server.max_client_connections,
+            admission=Admission(
+                settings.server.max_client_connections,
+                frozenset(settings.auth.admins),
+                settings.limits.admin_clients,
+                of_database=lambda name: database_caps(settings, name),
+                of_user=lambda name: user_caps(settings, name),
+            ),
+            max_openings=settings.server.max_opening_connections,
             login_timeout=settings.server.login_timeout,
         )
-
-    def _greet(self) -> LoginProtocol:
-        assert self._reception is not None
-        return LoginProtocol(self._reception)
+        self._entrance = Entrance(reception, self.security.clients, self._openings)
 
     def greet(self, connection: socket.socket) -> None:
-        """Serve a client that another process has accepted."""
-        protocol = self._greet()
+        """Serve a client that was accepted here or by another process."""
+        assert self._entrance is not None
+        protocol = Opening(self._entrance)
         protocol.connection_made(open_channel(connection, protocol))
 
     async def _listen(self) -> None:
-        settings = self.settings.server
         self.receive(self.settings)
-        host, port = settings.listen
+        entries = open_entries(self.settings, self._sockets.sql)
         try:
-            if self._sockets.sql is not None:
-                self._listener = Listener(self._sockets.sql, self._greet, inherited=True)
-            else:
-                self._listener = listen(host, port, self._greet, settings.reuse_port)
-        except OSError as error:
-            raise ListenError(
-                f"can't listen on {settings.listen} (server.listen): {error.strerror or error}"
-            ) from error
-        self.address = HostPort(*self._listener.address)
+            await self._listen_for_http()
+        except BaseException:
+            entries.close()
+            raise
+        self.address, self.unix_path = entries.address, entries.path
+        self._listeners = entries.listen(self.greet)
+
+    async def _listen_for_http(self) -> None:
+        settings = self.settings.server
         if settings.http_listen is not None:
             self._http = runner = await start_http(
                 settings.http_listen, self.observed(), settings.reuse_port, self._sockets.http
@@ -248,8 +292,12 @@ class Process:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
+            self.security.refresh()
             for database in self.all_databases():
                 database.pools.sweep(now)
+            await self.on_demand.sweep(now)
+            if times_out(self.settings):
+                await timeouts.sweep(self.registry, time.perf_counter())
             if self._leaving:
                 await self._part()
 
@@ -291,8 +339,8 @@ class Process:
         self._over.set()
 
     def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def stop(self) -> None:
         """Take no more clients, let what runs finish within server.shutdown_timeout, and close."""
@@ -345,6 +393,13 @@ class Process:
                     log.error("SIGHUP changed nothing", error=error.message)
 
         spawn(reload(), "reload")
+
+
+def _security(settings: Settings) -> Security:
+    try:
+        return Security(settings)
+    except TlsError as error:
+        raise ListenError(str(error)) from error
 
 
 def _form() -> str:

@@ -9,9 +9,9 @@ import structlog
 
 from proxy.auth.verifier import parse_stored
 from proxy.pool.backend import Backend, Borrower
+from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
-from proxy.pool.settings_state import DEFAULTS, difference
-from proxy.session.exchange import Exchange
+from proxy.pool.settings_state import difference
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError
 from proxy.wire.passwords import StoredSecret
@@ -52,7 +52,7 @@ class UserLookup(Borrower):
         self._backend = backend
         backend.owner = self
         assert backend.transport is not None
-        sql = difference(backend.settings, DEFAULTS)
+        sql = difference(backend.settings, self._pool.base)
         if sql:
             backend.transport.write(messages.query(sql))
         else:
@@ -61,7 +61,7 @@ class UserLookup(Borrower):
     def _ask(self, backend: Backend) -> None:
         self._asked = True
         self._exchange = Exchange()
-        backend.settings = DEFAULTS
+        backend.settings = self._pool.base
         backend.unnamed = None
         assert backend.transport is not None
         backend.transport.write(_question(self._sql, self._user))

@@ -48,6 +48,9 @@ class DatabaseContext:
     name: str
     settings: DatabaseSettings
     pool_settings: PoolSettings
+    """Of the database; a user may have others."""
+    pool_settings_of: Callable[[str], PoolSettings]
+    """By user."""
     routing: RoutingSettings
     topology: DatabaseTopology
     plans: PlanCache
@@ -81,10 +84,9 @@ class DatabaseContext:
         self.max_lag = self.routing.max_lag
         self.read_your_writes = self.routing.read_your_writes
 
-    @property
-    def keeps_backends(self) -> bool:
+    def keeps_backends(self, user: str) -> bool:
         """Whether each client has a connection to the primary of its own from its login on."""
-        return self.pool_settings.mode == "session" and not self.sharded
+        return self.pool_settings_of(user).mode == "session" and not self.sharded
 
     def fresh_after(self, client: Client, plan: Plan) -> float:
         """The moment whose acknowledged writes a read of this plan must see.

@@ -33,7 +33,7 @@ class Downstream(ChannelProtocol):
 
     @property
     def started(self) -> float:
-        """perf_counter() when the batch that is answered now had come whole."""
+        """perf_counter() when the last batch had come whole; 0 before the first."""
         return self._started
 
     def write(self, data: bytes) -> None:

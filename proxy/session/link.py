@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.pool.backend import Backend, Borrower
+from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
 from proxy.routing.plan import Plan
 from proxy.routing.route import Route
@@ -19,7 +20,6 @@ from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
-from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.sequences import Sequences
 from proxy.session.transaction import IDLE
@@ -80,7 +80,9 @@ class Link(Borrower):
         """Part of a message that came outside any answer."""
         self._parting = False
         """The client has been passed an error that came outside any answer."""
-        self._keeps_backend = context.pool_settings.mode == "session"
+        self.pooling = context.pool_settings_of(client.user)
+        self._keeps_backend = self.pooling.mode == "session"
+        self._single_statements = self.pooling.mode == "statement"
         if self._keeps_backend:
             client.facts.pinned = "session pooling keeps one connection to the primary"
         self._sequences = Sequences()
@@ -120,8 +122,8 @@ class Link(Borrower):
         self.backend.unnamed = None
         self.backend.transport.write(messages.query(sql))
 
-    def _unlink(self, discard: bool) -> None:
-        """Part from the backend."""
+    def _unlink(self, discard: bool, clean_with: str | None = None) -> None:
+        """Part from the backend, which the pool may have to clean by this SQL first."""
         backend, self.backend = self.backend, None
         self._client.facts.linked = None
         if backend is None or self._pool is None:
@@ -135,8 +137,19 @@ class Link(Borrower):
         self.congested = False
         if discard:
             self._pool.discard(backend)
+        elif clean_with is not None:
+            self._pool.clean(backend, clean_with)
         else:
             self._pool.release(backend)
+
+    def backend_delayed(self, seconds: float) -> None:
+        """The pool's answer takes long: tell the client, who may wonder."""
+        if not self._relay.mid_message and not self._abandoned:
+            self._session.write(
+                errors.notice_response(
+                    f"waiting for a server connection for {seconds:.0f} s, still queued"
+                )
+            )
 
     def _pass_statuses(self, bodies: list[bytes]) -> None:
         """ParameterStatus that Penstock's own exchange drew: news for the client if it differs."""

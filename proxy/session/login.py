@@ -1,33 +1,30 @@
-"""A client from its first byte to its first query: encryption asked for, start-up, password."""
+"""A client from its start-up packet to its first query: password, and what it is told."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import structlog
+from typing import Final, Protocol
 
 from proxy.auth.state import AuthState
 from proxy.net.channel import Channel, ChannelProtocol
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState, intern_settings
+from proxy.session.admission import Admission
 from proxy.session.authentication import Authenticator, attempt_of, peer_of
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
+from proxy.session.refusal import turn_away
 from proxy.session.registry import Registry
 from proxy.session.replication import Opening, Tunnel, database_of, wants_replication
 from proxy.session.session import Session
 from proxy.session.welcome import Welcome
 from proxy.topology.counters import Counters
 from proxy.wire import errors, messages, startup
-from proxy.wire.client_login import AuthenticationFailed
 from proxy.wire.errors import PgError, ProtocolViolation
 
-log = structlog.get_logger(__name__)
-
 MAX_PASSWORD_MESSAGE = 10_000
-MAX_UNREAD = 64 * 1024
+MAX_UNREAD: Final = 64 * 1024
 """Bytes kept of a client that is not logged in; then it is no longer read from."""
 _NOT_SETTINGS = frozenset({"user", "database", "options", "replication"})
 
@@ -49,23 +46,29 @@ class Reception:
     auth: AuthState
     counters: Counters
     registry: Registry
-    max_clients: int
+    admission: Admission
+    max_openings: int
+    """Connections at once that have sent no start-up packet; beyond it the oldest is closed."""
     login_timeout: float
 
     def pool_of(self, database: str, user: str) -> Pool | None:
         """The pool of a user on the primary of a database; None if there is no such database."""
+        if database in self.consoles:
+            return None  # `[database."*"]` would serve the name
         context = self.databases.get(database)
         return None if context is None else context.pool_of(context.topology.primary, user)
 
 
 class LoginProtocol(ChannelProtocol):
-    """The protocol of a connection until it is a `Session`."""
+    """The protocol of a connection from its start-up packet until it is a `Session`."""
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self._transport: Channel | None = None
         self._buffer = b""
+        self._opening: startup.StartupMessage | None = None
         self._startup: startup.StartupMessage | None = None
+        """`_opening`, once it was looked at."""
         self._welcome: Welcome | Opening | None = None
         self._authenticator: Authenticator | None = None
         self._held: asyncio.TimerHandle | None = None
@@ -75,11 +78,18 @@ class LoginProtocol(ChannelProtocol):
         self._counted = False
         """Among the clients, of whom there may be so many."""
 
-    def connection_made(self, transport: Channel) -> None:
+    def begin(
+        self, transport: Channel, opening: startup.StartupMessage, unread: bytes, until: float
+    ) -> None:
+        """Take over a connection with its start-up packet and the bytes that came behind it.
+
+        `until`: when login must be complete, by the event loop's clock.
+        """
         self._transport = transport
+        self._opening = opening
         self._reception.counters.opening += 1
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._reception.login_timeout, self._too_slow)
+        self._deadline = asyncio.get_running_loop().call_at(until, self._too_slow)
+        self.data_received(unread)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -108,11 +118,8 @@ class LoginProtocol(ChannelProtocol):
     def _step(self) -> bool:
         """Take one packet or message; False if it has not come whole."""
         if self._startup is None:
-            needed = startup.needed(self._buffer)
-            if len(self._buffer) < needed:
-                return False
-            packet, self._buffer = self._buffer[:needed], self._buffer[needed:]
-            self._opening(startup.decode(packet))
+            assert self._opening is not None
+            self._start(self._opening)
             return True
         if len(self._buffer) < 5:
             return False
@@ -128,32 +135,14 @@ class LoginProtocol(ChannelProtocol):
         self._authenticator.receive(body)
         return True
 
-    def _opening(self, opening: startup.Opening) -> None:
-        match opening:
-            case startup.EncryptionRequest():
-                if self._buffer:
-                    raise ProtocolViolation("bytes came before the answer to a request to encrypt")
-                self._write(b"N")
-            case startup.CancelRequest(process_id, secret):
-                self._over = True
-                self._reception.registry.cancel(process_id, secret, self._close)
-            case startup.StartupMessage():
-                self._start(opening)
-
     def _start(self, opening: startup.StartupMessage) -> None:
         reception = self._reception
         self._startup = opening
-        if opening.minor > 0 or opening.protocol_options:
-            self._write(startup.negotiate_version(opening.protocol_options))
-        if reception.counters.clients >= reception.max_clients:
-            raise PgError(
-                errors.TOO_MANY_CONNECTIONS,
-                f"sorry, too many clients already: {reception.max_clients} are connected",
-                "raise server.max_client_connections, or close connections",
-            )
+        self._write(startup.negotiation(opening))
+        user = opening.parameters.get("user")
+        reception.admission.check_place(reception.counters.clients, user or "")
         reception.counters.clients += 1
         self._counted = True
-        user = opening.parameters.get("user")
         if not user:
             raise PgError(
                 errors.INVALID_AUTHORIZATION, "no PostgreSQL user name in the startup packet"
@@ -217,6 +206,7 @@ class LoginProtocol(ChannelProtocol):
                 f'database "{database}" is not currently accepting connections',
                 "an administrator has disabled it: ENABLE in the admin console undoes that",
             )
+        reception.admission.check_limits(database, user, reception.registry)
         if replicates:
             self._replicate(context, user, parameters)
             return
@@ -227,8 +217,8 @@ class LoginProtocol(ChannelProtocol):
             context,
             user,
             settings,
-            lambda outcome: self._welcomed(context, user, settings, outcome),
-            keeps=context.keeps_backends,
+            lambda outcome: self._welcomed(context, user, outcome),
+            keeps=context.keeps_backends(user),
         )
         self._welcome.start()
 
@@ -269,21 +259,35 @@ class LoginProtocol(ChannelProtocol):
         self,
         context: DatabaseContext,
         user: str,
-        settings: SettingsState,
         outcome: dict[bytes, bytes] | PgError,
     ) -> None:
-        if self._over:
+        welcome = self._welcome
+        if self._over or not isinstance(welcome, Welcome):
             return
         if isinstance(outcome, PgError):
             self._refuse(outcome)
             return
         registry, counters = self._reception.registry, self._reception.counters
+        try:  # again: others may have come in meanwhile
+            self._reception.admission.check_limits(context.name, user, registry)
+        except PgError as error:
+            if welcome.kept is not None:
+                pool, backend = welcome.kept
+                pool.release(backend)
+            self._refuse(error)
+            return
+        settings = welcome.settings
         client = Client(user, settings, settings, dict(outcome))
         session = Session(context, client, registry.remove)
-        kept = self._welcome.kept if isinstance(self._welcome, Welcome) else None
+        kept = welcome.kept
         if kept is not None:
             session.upstream.adopt(*kept)
-        process_id, secret = registry.add(session, None if kept is None else kept[1].process_id)
+        assert self._startup is not None
+        process_id, secret = registry.add(
+            session,
+            startup.spoken_minor(self._startup),
+            None if kept is None else kept[1].process_id,
+        )
         counters.logins += 1
         self._counted = False  # the session is, from now on
         self._write(_greeting(outcome, process_id, secret))
@@ -303,39 +307,17 @@ class LoginProtocol(ChannelProtocol):
     def _refuse(self, error: PgError) -> None:
         if self._over:
             return
-        counters = self._reception.counters
-        counters.login_failures[error.sqlstate] += 1
-        if error.sqlstate == errors.TOO_MANY_CONNECTIONS:
-            counters.clients_refused += 1
-        reason = error.reason if isinstance(error, AuthenticationFailed) else ""
-        log.info(
-            "login refused",
-            sqlstate=error.sqlstate,
-            error=error.message,
-            **({"reason": reason} if reason else {}),
-            peer=self._peer(),
-        )
-        self._write(error.encode("FATAL"))
-        self._close()
-
-    def _peer(self) -> str:
-        return str(self._transport.get_extra_info("peername")) if self._transport else ""
+        assert self._transport is not None
+        turn_away(self._transport, self._reception.counters, error)
+        self._end()
 
     def _too_slow(self) -> None:
         if self._over:
             return
         seconds = self._reception.login_timeout
-        if self._startup is None:
-            self._close()
-        else:
-            self._refuse(
-                PgError(errors.INVALID_AUTHORIZATION, f"login was not complete after {seconds:g} s")
-            )
-
-    def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-        self._end()
+        self._refuse(
+            PgError(errors.INVALID_AUTHORIZATION, f"login was not complete after {seconds:g} s")
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()

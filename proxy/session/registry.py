@@ -1,5 +1,6 @@
 """All sessions of the process, by the key that cancels them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -29,28 +30,33 @@ class Registry:
         """By process id and secret: servers give the same process id more than once."""
         self._keys: dict[Session, tuple[int, bytes]] = {}
         self._others: dict[int, tuple[bytes, Callable[[], None]]] = {}
+        self.by_database: Counter[str] = Counter()
+        self.by_user: Counter[str] = Counter()
         self._on_removed = on_removed
         self._on_cancel = on_cancel
 
-    def add(self, session: "Session", process_id: int | None = None) -> tuple[int, bytes]:
-        """(process id, secret) for the client's BackendKeyData.
+    def add(
+        self, session: "Session", minor: int, process_id: int | None = None
+    ) -> tuple[int, bytes]:
+        """(process id, secret) for the BackendKeyData of a client that speaks protocol 3.`minor`.
 
         `process_id`: that of the server's process, for a client which keeps it to itself: such a
-        client expects to find it in NOTIFY's messages and pg_stat_activity.
+        client expects to find it in NOTIFY's messages and pg_stat_activity. It names no worker.
         """
         if process_id is None:
-            process_id = self._free_number()
+            process_id = self._free_id()
         those = self._sessions.setdefault(process_id, {})
-        while (secret := cancel_key.new_secret(0)) in those:
+        while (secret := cancel_key.new_secret(minor)) in those:
             pass
         those[secret] = session
         self._keys[session] = process_id, secret
+        self.by_database[session.context.name] += 1
+        self.by_user[session.client.user] += 1
         return process_id, secret
 
     def add_other(self, cancel: Callable[[], None]) -> tuple[int, bytes]:
         """(process id, secret) for a client that is no session; `cancel` is its cancel request."""
-        process_id = self._free_number()
-        secret = cancel_key.new_secret(0)
+        process_id, secret = self._free_id(), cancel_key.new_secret(0)
         self._others[process_id] = (secret, cancel)
         return process_id, secret
 
@@ -58,11 +64,11 @@ class Registry:
         """This client is over."""
         self._others.pop(process_id, None)
 
-    def _free_number(self) -> int:
-        number = 0
-        while not number or number in self._sessions or number in self._others:
-            number = cancel_key.process_id(self._worker, cancel_key.new_session())
-        return number
+    def _free_id(self) -> int:
+        process_id = 0
+        while not process_id or process_id in self._sessions or process_id in self._others:
+            process_id = cancel_key.process_id(self._worker, cancel_key.new_session())
+        return process_id
 
     def remove(self, session: "Session") -> None:
         """The session is over."""
@@ -73,6 +79,8 @@ class Registry:
             del those[secret]
             if not those:
                 del self._sessions[process_id]
+            _take_out(self.by_database, session.context.name)
+            _take_out(self.by_user, session.client.user)
             self._on_removed()
 
     def cancel(self, process_id: int, secret: bytes, taken: Callable[[], None]) -> None:
@@ -108,3 +116,9 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def _take_out(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

@@ -77,11 +77,11 @@ class Opening:
     def __init__(
         self, context: DatabaseContext, user: str, parameters: Mapping[str, str], opened: Opened
     ) -> None:
-        if context.pool_settings.mode != "session":
+        if context.pool_settings_of(user).mode != "session":
             raise PgError(
                 errors.FEATURE_NOT_SUPPORTED,
                 f"replication connections need session pooling, and database {context.name} has "
-                f'pool.mode = "{context.pool_settings.mode}"',
+                f'pool.mode = "{context.pool_settings_of(user).mode}"',
                 f"connect to the server itself, or add a database to Penstock's configuration that "
                 f'has [database.NAME.pool] mode = "session" and server_database = "{context.name}"',
             )

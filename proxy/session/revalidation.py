@@ -9,6 +9,7 @@ client's own gets what the server has now.
 from typing import Final
 
 from proxy.pool.description import STALE
+from proxy.pool.exchange import Exchange
 from proxy.session import states
 from proxy.session.batch import (
     AS_PARSE,
@@ -23,7 +24,6 @@ from proxy.session.batch import (
     render,
     unverified,
 )
-from proxy.session.exchange import Exchange
 from proxy.session.relay import Relay
 from proxy.session.settlement import Settlement
 from proxy.session.transaction import FAILED, IDLE

@@ -33,7 +33,14 @@ from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
 from proxy.session.prepared import Prepared
-from proxy.session.transaction import ABORTED, FAILED, IDLE, IN_TRANSACTION, Transaction
+from proxy.session.transaction import (
+    ABORTED,
+    FAILED,
+    IDLE,
+    IN_TRANSACTION,
+    NO_TRANSACTIONS,
+    Transaction,
+)
 from proxy.session.upstream import Upstream
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
@@ -54,10 +61,15 @@ class Session(Downstream):
         self.connected_at = time.time()
         self.upstream = Upstream(self, context, client)
         self._on_closed = on_closed
-        self._intake = Intake(context.prepared, context.max_message_size, context.keeps_backends)
+        keeps = context.keeps_backends(client.user)
+        self._intake = Intake(context.prepared, context.max_message_size, keeps)
         self._copy: CopyIntake | None = None
         self._batch: Batch | None = None
         self._literals: tuple[bytes | None, ...] = ()
+        self.idle_since = 0.0
+        """time.perf_counter() when a sweep for time-outs first saw it idle after its last batch."""
+        self.idle_after = 0.0
+        """`started` of that batch."""
         self._skipping = False
         """After an error the client's messages are ignored until its Sync."""
         self._running = False
@@ -76,6 +88,11 @@ class Session(Downstream):
     def transport(self) -> Channel | None:
         """The client's connection; None before `start`."""
         return self._transport
+
+    @property
+    def gathering(self) -> bool:
+        """Whether part of a message or batch has come."""
+        return self._intake.gathering
 
     @property
     def prepared_count(self) -> int:
@@ -209,6 +226,8 @@ class Session(Downstream):
             self._answer(answer(shape, b"", b"", transaction.status))
         elif shape in (b"H", b""):
             pass
+        elif plan.begin is not None and self.upstream.pooling.mode == "statement":
+            self.refuse(NO_TRANSACTIONS)
         elif plan.deallocates is not None and self._intake.forget(plan.deallocates.encode()):
             self._answer_command("DEALLOCATE", transaction.status)
         elif sequences.looks_back(plan) and not self.upstream.has_sequences():

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.pool.exchange import Exchange
 from proxy.pool.settings_state import (
     DEFAULTS,
     SettingsState,
@@ -20,7 +21,6 @@ from proxy.pool.settings_state import (
 from proxy.routing.plan import EVERY_SETTING, Plan
 from proxy.session.batch import Batch
 from proxy.session.binding import decode_parameters
-from proxy.session.exchange import Exchange
 from proxy.session.transaction import Transaction
 from proxy.sql.statement import Kind, Statement
 from proxy.wire.errors import ProtocolViolation
@@ -90,9 +90,19 @@ def after(
     return state, state
 
 
-def after_reset(startup: SettingsState) -> tuple[SettingsState, SettingsState]:
-    """The settings (of the session, of its backend) after RESET ALL."""
-    return startup, DEFAULTS
+def after_reset(
+    plans: Sequence[Plan], current: SettingsState, startup: SettingsState
+) -> tuple[SettingsState, SettingsState]:
+    """The settings (of the session, of its backend) after DISCARD ALL or RESET ALL, of which the
+    latter leaves the role as it was."""
+    statements = [statement for plan in plans for statement in plan.analysis.statements]
+    if any(one.kind is Kind.DISCARD and one.resets_all for one in statements):
+        return startup, DEFAULTS
+    role = {name: value for name, value in current.values.items() if name == "role"}
+    if not role and "role" not in startup.values:
+        return startup, DEFAULTS
+    others = {name: value for name, value in startup.values.items() if name != "role"}
+    return intern_settings({**others, **role}), intern_settings(role)
 
 
 def restoration(transaction: Transaction, startup: SettingsState) -> bytes:

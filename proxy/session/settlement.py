@@ -9,11 +9,12 @@ from time import perf_counter
 from typing import Final
 
 from proxy.pool.description import STALE
+from proxy.pool.exchange import Exchange
+from proxy.pool.pool import DISCARD_ALL
 from proxy.pool.settings_state import SettingsState, difference
 from proxy.routing.plan import Access, Plan
 from proxy.session import settings_sync
 from proxy.session.batch import AS_PARSE, QUERY, Batch
-from proxy.session.exchange import Exchange
 from proxy.session.link import Link
 from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
@@ -231,7 +232,9 @@ class Settlement(Link):
             if not settings_sync.resets(self._plans) or self._relay.errors:
                 self._read_back(transaction)
                 return
-            self._take_settings(settings_sync.after_reset(client.startup_settings))
+            self._take_settings(
+                settings_sync.after_reset(self._plans, client.settings, client.startup_settings)
+            )
         self._keep_settings()
 
     def _read_back(self, transaction: Transaction) -> None:
@@ -278,10 +281,30 @@ class Settlement(Link):
     def _let_go(self) -> None:
         """Give the backend back unless the session keeps it, and go on."""
         if self._abandoned:
-            self._unlink(discard=self._client.facts.pinned is not None or self._keeps_backend)
+            self._part()
         elif self._client.facts.pinned is None and not self._keeps_backend:
             self._unlink(discard=False)
         self._session.idle()
+
+    @property
+    def _rests(self) -> bool:
+        """Whether a pinned backend has nothing under way for the client."""
+        return (
+            self._relay.done
+            and self._client.facts.pinned is not None
+            and self._client.transaction.status == IDLE
+            and not (self._settling or self._copying or self._draining or self._aside)
+        )
+
+    def _part(self) -> None:
+        """The client has gone, outside a transaction: leave its backend as others expect it."""
+        cleanable = all(is_over(reason, _DISCARDED) for reason in self._pins)
+        if self._keeps_backend and cleanable:
+            self._unlink(discard=False, clean_with=self.pooling.reset_query)
+        elif self._keeps_backend or not cleanable:
+            self._unlink(discard=True)
+        else:
+            self._unlink(discard=False, clean_with=DISCARD_ALL if self._pins else None)
 
     def roll_back(self, done: Callable[[], None]) -> None:
         """End a transaction that has failed for the client, whatever the server thinks of it."""

@@ -46,7 +46,9 @@ class Transaction:
     ready_at: float = 0.0
     """perf_counter() when its last answer was complete; 0: it has had none that left it open."""
     effects: bool = False
-    """Anything above that must not outlive the transaction."""
+    """Anything here that must not outlive the transaction."""
+    seen_open: float = 0.0
+    """time.perf_counter() when a sweep for time-outs first saw it open; 0 before."""
 
     def note(self, plan: Plan) -> None:
         """A statement of this plan is about to run."""
@@ -83,4 +85,10 @@ ABORTED: Final = PgError(
     errors.IN_FAILED_SQL_TRANSACTION,
     "current transaction is aborted, commands ignored until end of transaction block",
     "end the transaction with ROLLBACK",
+)
+
+NO_TRANSACTIONS: Final = PgError(
+    errors.FEATURE_NOT_SUPPORTED,
+    "transaction blocks are not allowed in statement pooling mode",
+    'set pool.mode = "transaction" for this database or user',
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from proxy.cache.results import ResultCache
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
+from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
@@ -18,12 +19,11 @@ from proxy.routing.route import Refused
 from proxy.session import caching, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary
-from proxy.session.exchange import Exchange
 from proxy.session.pipeline import answers_to, may_copy_in
 from proxy.session.relay import Relay
 from proxy.session.revalidation import CANCELED, Revalidation
 from proxy.session.sharding import shard_of
-from proxy.session.transaction import ABORTED, FAILED, IDLE
+from proxy.session.transaction import ABORTED, FAILED, IDLE, NO_TRANSACTIONS
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
@@ -329,7 +329,10 @@ class Upstream(Revalidation):
                 caching.keep(self._context.cache, fill, relay.captured())
         self._note_effects()
         if relay.status != IDLE:
+            transaction.effects = True  # it is a transaction now, whatever began it
             self._deliver(passed + relay.held)
+            if self._single_statements and not self._abandoned:
+                self._session.fatal(NO_TRANSACTIONS)
             return
         if relay.held:
             passed += relay.held
@@ -428,6 +431,9 @@ class Upstream(Revalidation):
         if self._exchange is not None:
             return  # `_linked` and `_let_go` see that nobody is there any more
         if relay.done:
+            if self._rests:
+                self._part()
+                return
             self._move_unknown()
             self._unlink(discard=True)
             self._settle()
@@ -437,6 +443,18 @@ class Upstream(Revalidation):
             return
         if all(plan.access is Access.READ for plan in self._plans):
             self.cancel()
+
+    def expire(self, error: PgError) -> None:
+        """What runs for the client has taken too long: cancel it, close both connections."""
+        if self._exchange is not None:
+            self._exchange = None
+            self._unlink(discard=True)
+        self._session.fatal(error)
+        backend, pool = self.backend, self._pool
+        if backend is not None and pool is not None:
+            if not backend.pending_cancels:
+                cancel_on_server(backend, pool)
+            self._break_off()
 
     def cancel(self, taken: Callable[[], None] | None = None) -> bool:
         """Cancel what runs for the client, on the server or in the pool's queue.

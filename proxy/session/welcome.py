@@ -7,10 +7,10 @@ A client that is to have a server connection of its own gets the one that they w
 from collections.abc import Callable
 
 from proxy.pool.backend import Backend, Borrower
+from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
-from proxy.pool.settings_state import SettingsState, difference
+from proxy.pool.settings_state import DEFAULTS, SettingsState, difference
 from proxy.session.context import DatabaseContext
-from proxy.session.exchange import Exchange
 from proxy.wire import messages
 from proxy.wire.errors import PgError
 
@@ -35,7 +35,9 @@ class Welcome(Borrower):
         self._keeps = keeps
         self._context = context
         self._user = user
-        self._settings = settings
+        self._asked = settings
+        self.settings = settings
+        """What the client starts with: what it asked for, over what connect_query sets."""
         self._done: Done | None = done
         self._exchange = Exchange()
         self._backend: Backend | None = None
@@ -43,11 +45,12 @@ class Welcome(Borrower):
             context.pool_of(node, user)
             for node in (context.topology.primary, *context.topology.replicas)
         ]
+        self._learn_base(self._pools)
         self._pool: Pool = self._pools.pop(0)
 
     def start(self) -> None:
         """Answer from memory, or borrow a backend; `done` is called once."""
-        known = self._context.welcomes.get((self._user, self._settings))
+        known = self._context.welcomes.get((self._user, self._asked))
         if known is not None and not self._keeps:
             self._finish(known)
             return
@@ -58,6 +61,11 @@ class Welcome(Borrower):
         if backend is not None:
             self.backend_lent(backend)
 
+    def _learn_base(self, pools: list[Pool]) -> None:
+        base = next((pool.base for pool in pools if pool.base is not DEFAULTS), DEFAULTS)
+        if base is not DEFAULTS:
+            self.settings = base.replaced(self._asked.values)
+
     def cancel(self) -> None:
         """The client has gone."""
         self._done = None
@@ -67,7 +75,8 @@ class Welcome(Borrower):
     def backend_lent(self, backend: Backend) -> None:
         self._backend = backend
         backend.owner = self
-        sql = difference(backend.settings, self._settings)
+        self._learn_base([self._pool])
+        sql = difference(backend.settings, self.settings)
         if not sql:
             self._succeed(backend)
             return
@@ -95,11 +104,11 @@ class Welcome(Borrower):
         self._succeed(backend)
 
     def _succeed(self, backend: Backend) -> None:
-        backend.settings = self._settings
+        backend.settings = self.settings
         welcomes = self._context.welcomes
         if len(welcomes) >= _MOST_WELCOMES:
             welcomes.clear()
-        known = welcomes[self._user, self._settings] = dict(backend.parameters)
+        known = welcomes[self._user, self._asked] = dict(backend.parameters)
         if (
             self._keeps
             and self._done is not None

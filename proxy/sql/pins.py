@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from proxy.sql.lexer import Token
+from proxy.sql.lexer import Lexeme, Token, string_value
 
 SEQUENCE_PIN = "currval() or lastval()"
+_SEED = "seed of random()"
 _PINNING_FUNCTIONS = {
     "currval": SEQUENCE_PIN,
     "lastval": SEQUENCE_PIN,
@@ -16,7 +17,7 @@ _PINNING_FUNCTIONS = {
     "pg_try_advisory_lock_shared": "session advisory lock",
     "dblink_connect": "dblink connection",
     "dblink_connect_u": "dblink connection",
-    "setseed": "seed of random()",
+    "setseed": _SEED,
     "pg_replication_origin_session_setup": "replication origin of the session",
 }
 HELD_CURSORS = "DECLARE … WITH HOLD"
@@ -108,6 +109,16 @@ def _temporary(words: tuple[str, ...], _: Sequence[Token], __: frozenset[str]) -
     return None
 
 
+def _seed(words: tuple[str, ...], tokens: Sequence[Token], functions: frozenset[str]) -> str | None:
+    """SET [SESSION | LOCAL] seed …, set_config('seed', …): what random() gives from here on."""
+    if words[0] == "set" and "seed" in words[1:3]:
+        return _SEED
+    if any(name.endswith("set_config") for name in functions):
+        strings = (string_value(token) for token in tokens if token.lexeme is Lexeme.STRING)
+        return _SEED if any((text or "").lower() == "seed" for text in strings) else None
+    return None
+
+
 def _first_noun(words: tuple[str, ...]) -> str:
     return next((word for word in words[:4] if word not in _BEFORE_TEMPORARY), "")
 
@@ -135,6 +146,7 @@ _RULES: tuple[Rule, ...] = (
     _holdable_cursor,
     _temporary,
     _temporary_schema,
+    _seed,
     _function,
 )
 

@@ -96,7 +96,7 @@ def _named(tokens: Sequence[Token]) -> Changes:
     if words[1:2] not in (["="], ["to"], ["."]):
         for spelling, setting in _SPELLINGS:
             if tuple(words[: len(spelling)]) == spelling:
-                return Changes(frozenset({setting}))
+                return _by_name(setting)
     name = _dotted(tokens)
     return _by_name(name) if name else UNKNOWN
 
@@ -104,6 +104,8 @@ def _named(tokens: Sequence[Token]) -> Changes:
 def _by_name(name: str) -> Changes:
     if name in _OF_TRANSACTION:
         return Changes(sets_transaction=True)
+    if name == "seed":
+        return Changes()  # can't be read back: `pins` sees to it
     if name == "session_authorization":
         return _AUTHORIZATION
     return Changes(frozenset({name}))

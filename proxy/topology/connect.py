@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+from proxy.net.dialing import attempts
 from proxy.topology.node import Address
 
 Login = tuple[str, str | None]
@@ -40,8 +41,28 @@ async def connect(
     """A connection to `address` that `pg_stat_activity` shows as "penstock <purpose>".
 
     `timeout` is in seconds, for connecting and logging in; `settings` are the server's, for this
-    connection. Raises one of `LOST`.
+    connection. TLS as the data path's (`net.dialing`). Raises one of `LOST`.
     """
+    tries = attempts(address.dialing.tls.mode, address.host)
+    async with asyncio.timeout(timeout):
+        for encrypted in tries[:-1]:
+            try:
+                return await _attempt(address, login, timeout, purpose, settings, encrypted)
+            except (TimeoutError, ConnectionRefusedError, FileNotFoundError):
+                raise  # nobody listens, or nobody answers
+            except (OSError, asyncpg.InvalidAuthorizationSpecificationError):
+                continue  # with TLS, or without, the server may agree
+        return await _attempt(address, login, timeout, purpose, settings, tries[-1])
+
+
+async def _attempt(
+    address: Address,
+    login: Login,
+    timeout: float,
+    purpose: str,
+    settings: Mapping[str, str],
+    encrypted: bool,
+) -> Connection:
     user, password = login
     return await asyncpg.connect(
         host=address.host,
@@ -50,6 +71,7 @@ async def connect(
         user=user,
         password=password,
         timeout=timeout,
+        ssl=(address.dialing.tls.context if encrypted else None) or False,
         statement_cache_size=0,
         server_settings={
             "application_name": f"penstock {purpose}",

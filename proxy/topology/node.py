@@ -3,6 +3,9 @@
 import enum
 from dataclasses import dataclass, field
 
+from proxy.net.dialing import Dialing
+from proxy.net.listener import socket_path
+
 
 class Role(enum.StrEnum):
     """A node's part in its database."""
@@ -14,13 +17,17 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a PostgreSQL server listens, and its database's name there."""
+    """Where a PostgreSQL server listens, its database's name there, and how it is reached."""
 
     host: str
+    """A name or an IP address, or the directory of a Unix socket."""
     port: int
     database: str
+    dialing: Dialing = field(default_factory=Dialing, compare=False, repr=False)
 
     def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return str(socket_path(self.host, self.port))
         return f"{self.host}:{self.port}"
 
 

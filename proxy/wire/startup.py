@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from proxy.wire.errors import ProtocolViolation
 
 PROTOCOL_3_0 = 3 << 16
+NEWEST_MINOR = 2
+"""Of protocol 3, spoken with clients."""
 SSL_REQUEST_CODE = 80877103
 GSSENC_REQUEST_CODE = 80877104
 CANCEL_REQUEST_CODE = 80877102
 
 MAX_STARTUP_LENGTH = 10_000
 """Bytes; PostgreSQL's MAX_STARTUP_PACKET_LENGTH (libpq/pqcomm.h)."""
+
+MAX_CANCEL_KEY = 256
+"""Bytes, since protocol 3.2; in 3.0 a key has 4."""
 
 _HEAD = struct.Struct(">II")
 
@@ -73,12 +78,12 @@ def decode(packet: bytes) -> Opening:
     if code == GSSENC_REQUEST_CODE:
         return EncryptionRequest(gss=True)
     if code == CANCEL_REQUEST_CODE:
-        if length < 13:
-            raise ProtocolViolation("CancelRequest without a key")
+        if not 13 <= length <= 12 + MAX_CANCEL_KEY:
+            raise ProtocolViolation(f"CancelRequest with a key of {length - 12} bytes")
         return CancelRequest(int.from_bytes(packet[8:12]), packet[12:])
     if code >> 16 != 3:
         raise ProtocolViolation(
-            f"protocol {code >> 16}.{code & 0xFFFF} is not supported: use protocol 3.0"
+            f"protocol {code >> 16}.{code & 0xFFFF} is not supported: use protocol 3.0 to 3.2"
         )
     return _startup(code & 0xFFFF, packet[8:])
 
@@ -115,9 +120,23 @@ def encode_cancel(process_id: int, secret: bytes) -> bytes:
     )
 
 
-def negotiate_version(options: tuple[str, ...]) -> bytes:
-    """NegotiateProtocolVersion: 3.0 is the newest spoken, and these options are unknown."""
-    body = struct.pack(">II", PROTOCOL_3_0, len(options))
+def spoken_minor(opening: StartupMessage) -> int:
+    """The minor version that is spoken with this client: what it asks for, or the newest known."""
+    return min(opening.minor, NEWEST_MINOR)
+
+
+def negotiation(opening: StartupMessage) -> bytes:
+    """NegotiateProtocolVersion, where the client asks for a newer version than is known or for
+    protocol options, of which none is; nothing otherwise. Source: ProcessStartupPacket in
+    PostgreSQL's backend_startup.c."""
+    if opening.minor <= NEWEST_MINOR and not opening.protocol_options:
+        return b""
+    return negotiate_version(spoken_minor(opening), opening.protocol_options)
+
+
+def negotiate_version(minor: int, options: tuple[str, ...]) -> bytes:
+    """NegotiateProtocolVersion: 3.`minor` is spoken, and these options are unknown."""
+    body = struct.pack(">II", PROTOCOL_3_0 | minor, len(options))
     body += b"".join(name.encode() + b"\0" for name in options)
     return b"v" + struct.pack(">I", len(body) + 4) + body
 

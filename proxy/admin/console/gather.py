@@ -1,5 +1,6 @@
 """The values behind the console's views, gathered from a running process when somebody asks."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from proxy.admin.console.snapshot import (
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.service import CacheService
 from proxy.cache.statistics import Statistics
+from proxy.config.pooling import database_caps
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel
 from proxy.pool.backend import Backend
@@ -104,6 +106,7 @@ class Insight:
                 tuple(_node(node, now) for node in one.topology.nodes()),
                 one.paused,
                 one.disabled,
+                database_caps(self.settings, one.name),
             )
             for one in sorted(self.contexts(), key=lambda context: context.name)
         ]
@@ -182,14 +185,21 @@ class Insight:
 
 
 def endpoints(channel: Channel | None) -> Endpoints:
-    """The addresses of a channel's ends."""
+    """The addresses of a channel's ends; "unix" for those of a Unix socket, as in PgBouncer."""
     if channel is None:
         return Endpoints()
     try:
         sock = channel.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            return Endpoints("unix", 0, "unix", 0)
         return Endpoints(*sock.getpeername()[:2], *sock.getsockname()[:2])
     except OSError:
         return Endpoints()
+
+
+def _tls(channel: Channel | None) -> str:
+    """Version and cipher of a channel that is encrypted, "" of one that is not."""
+    return str(channel.get_extra_info("cipher") or "") if channel is not None else ""
 
 
 def _client(session: Session, waiting: float | None) -> ClientState:
@@ -211,6 +221,7 @@ def _client(session: Session, waiting: float | None) -> ClientState:
         client.transaction.status != IDLE,
         session.prepared_count,
         _requested_at(session),
+        _tls(session.transport),
     )
 
 
@@ -238,6 +249,7 @@ def _server(pool: Pool, backend: Backend, owner: Session | None) -> ServerState:
         backend.pending_cancels,
         None if owner is None else _requested_at(owner),
         pool.must_close(backend),
+        _tls(backend.transport),
     )
 
 
@@ -257,6 +269,8 @@ def _pool(pool: Pool) -> PoolState:
         longest,
         sum(one.pending_cancels > 0 for one in backends),
         sum(one.pending_cancels > 0 and not one.in_use for one in backends),
+        pool.stale_count,
+        pool.tested_count,
     )
 
 

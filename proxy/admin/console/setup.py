@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from proxy.admin.console.rows import Row, columns
 from proxy.admin.console.snapshot import DatabaseState, NodeState, PoolState, PreparedState
 from proxy.config.assign import BOUNCER_NAMES
+from proxy.config.pooling import user_caps
 from proxy.config.schema import Shape, fields_of, shape_of_field, written_default
-from proxy.config.settings import CacheRule, RoutingRule, Section, Settings
+from proxy.config.section import Section
+from proxy.config.settings import CacheRule, PoolSettings, RoutingRule, Settings
 from proxy.config.types import write_duration, write_size
 from proxy.config.version import version
 from proxy.topology.node import Role
@@ -69,14 +71,14 @@ def _database_row(one: DatabaseState, connections: int, clients: int) -> Row:
         primary.database,
         None,
         one.pool.size,
-        0,
-        0,
+        one.pool.min_size,
+        one.pool.reserve_size,
         int(one.pool.max_lifetime),
         one.pool.mode,
         None,
-        0,
+        one.caps.connections,
         connections,
-        0,
+        one.caps.clients,
         clients,
         int(one.paused),
         int(one.disabled),
@@ -95,15 +97,18 @@ def user_rows(
         connections[pool.user] = connections.get(pool.user, 0) + pool.active + pool.idle
     configured = [user.name for user in settings.auth.users]
     others = sorted({*connections, *clients} - set(configured))
+    own = {
+        user.name: user.pool.model_dump(exclude_unset=True)
+        for user in settings.auth.users
+        if user.pool is not None
+    }
     return [
         (
             name,
-            None,
-            None,
-            None,
-            0,
+            *(own.get(name, {}).get(key) for key in ("size", "reserve_size", "mode")),
+            user_caps(settings, name).connections,
             connections.get(name, 0),
-            0,
+            user_caps(settings, name).clients,
             clients.get(name, 0),
             name in settings.auth.admins,
         )
@@ -224,7 +229,10 @@ def config_rows(settings: Settings, changeable: Callable[[str], bool]) -> list[R
 
 
 def _section(path: str, section: Section) -> Iterator[Setting]:
+    overrides = isinstance(section, PoolSettings) and path != "pool."
     for key, info in fields_of(type(section)).items():
+        if overrides and key not in section.model_fields_set:
+            continue  # says nothing: the general value holds
         attribute = next(
             name for name, one in type(section).model_fields.items() if (one.alias or name) == key
         )

@@ -6,6 +6,7 @@ Times are seconds; `…_at` are those of time.time(), everything else is a durat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from proxy.config.pooling import NO_CAPS, Caps
 from proxy.config.settings import DatabaseSettings, PoolSettings
 from proxy.topology.node import Role
 
@@ -43,6 +44,8 @@ class ClientState:
     prepared: int = 0
     requested_at: float | None = None
     """When its last batch had come; None: there was none."""
+    tls: str = ""
+    """Version and cipher; "": not encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class ServerState:
     """When the client that holds it sent its last batch."""
     close_needed: bool = False
     """It is closed as soon as it is released."""
+    tls: str = ""
+    """As a client's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,10 @@ class PoolState:
     """Connections with cancel requests on their way."""
     held: int
     """Connections that could be lent again but for such."""
+    used: int = 0
+    """Of the idle ones, those that will be tried before they are lent."""
+    tested: int = 0
+    """Connections that are being tried or cleaned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,7 @@ class DatabaseState:
     nodes: tuple[NodeState, ...]
     paused: bool = False
     disabled: bool = False
+    caps: Caps = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,14 +58,23 @@ class FleetControl:
         return self._fleet.stopping
 
     async def _all(self, name: str, *arguments: Any) -> list[Any]:
-        """What every worker answers. Raises the first PgError, once all have answered."""
+        """What every worker answers. Raises the first PgError, once all have answered.
+
+        A database made on demand is only where clients have asked for it, so that it is unknown if
+        no worker knows it.
+        """
         answers = await asyncio.gather(
             *(worker.call(name, *arguments) for worker in self._fleet.workers()),
             return_exceptions=True,
         )
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, PeerLost):
-                raise answer
+        failures = [
+            one
+            for one in answers
+            if isinstance(one, BaseException) and not isinstance(one, PeerLost)
+        ]
+        known = [one for one in failures if not _unknown(one)]
+        if known or (failures and len(failures) == len(answers)):
+            raise (known or failures)[0]
         return answers
 
     # Settings
@@ -160,3 +169,7 @@ class FleetControl:
         if how != "now" and self.stopping:
             raise not_now("Penstock is shutting down already", "SHUTDOWN ends it at once")
         self._fleet.shut_down(how)
+
+
+def _unknown(failure: BaseException) -> bool:
+    return isinstance(failure, PgError) and failure.sqlstate == errors.INVALID_CATALOG_NAME

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from proxy.admin.console.averages import Averages, AveragesByName, Period, TotalsByName
 from proxy.admin.console.control import Control
@@ -17,6 +18,7 @@ from proxy.admin.console.snapshot import (
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.statistics import Statistics
+from proxy.config.pooling import database_caps, pool_settings
 from proxy.config.settings import Settings
 from proxy.server.fleet import report
 from proxy.server.fleet.report import Report
@@ -69,7 +71,16 @@ class FleetOverview:
         return sum(one.logging_in for one in self._reports)
 
     def databases(self) -> Sequence[DatabaseState]:
-        return report.databases_of(self._reports)
+        """With the limits of the whole, of which a worker has a share."""
+        settings = self.settings
+        return [
+            replace(
+                one,
+                pool=pool_settings(settings, one.name, ""),
+                caps=database_caps(settings, one.name),
+            )
+            for one in report.databases_of(self._reports)
+        ]
 
     def prepared(self) -> Iterable[PreparedState]:
         return report.prepared_of(self._reports)

@@ -148,7 +148,10 @@ def pools_of(reports: Iterable[Report]) -> list[PoolState]:
 
 
 def _both(one: PoolState, other: PoolState) -> PoolState:
-    added = ("size", "active", "idle", "connecting", "waiting", "cancels", "held")
+    added = (
+        *("size", "active", "idle", "connecting", "waiting", "cancels", "held"),
+        *("used", "tested"),
+    )
     return replace(
         one,
         longest_wait=max(one.longest_wait, other.longest_wait),
@@ -167,12 +170,15 @@ def counts_of(reports: Iterable[Report]) -> dict[tuple[str, str], ClientCount]:
 
 
 def databases_of(reports: Sequence[Report]) -> list[DatabaseState]:
-    """As the first worker sees them; connections in use are everybody's."""
-    if not reports:
-        return []
+    """As the first worker that has them sees them; connections in use are everybody's.
+
+    Those made on demand are only where clients have asked for them.
+    """
+    seen: dict[str, DatabaseState] = {}
     in_use: Counter[tuple[str, str]] = Counter()
     for told in reports:
         for database in told.databases:
+            seen.setdefault(database.name, database)
             for node in database.nodes:
                 in_use[database.name, node.name] += node.in_use
     return [
@@ -180,7 +186,7 @@ def databases_of(reports: Sequence[Report]) -> list[DatabaseState]:
             one,
             nodes=tuple(replace(node, in_use=in_use[one.name, node.name]) for node in one.nodes),
         )
-        for one in reports[0].databases
+        for one in seen.values()
     ]
 
 

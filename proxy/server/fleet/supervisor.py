@@ -20,13 +20,13 @@ from prometheus_client.core import Metric
 
 from proxy.admin.console.console import AdminConsole
 from proxy.admin.console.control import Stop
-from proxy.admin.http import ListenError, bound_address, start_http, stop_http
+from proxy.admin.http import bound_address, start_http, stop_http
 from proxy.admin.merging import merge
 from proxy.config.settings import Settings
-from proxy.config.types import HostPort
 from proxy.net.channel import ChannelProtocol
-from proxy.net.listener import bind, open_channel
+from proxy.net.listener import Listener, open_channel
 from proxy.server import systemd
+from proxy.server.entries import open_entries
 from proxy.server.fleet.control import FleetControl
 from proxy.server.fleet.division import worker_settings
 from proxy.server.fleet.door import Doorkeeper, door, hand_over
@@ -42,7 +42,6 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _CLIENT: Final = b"client"
-_ACCEPTS_AT_ONCE: Final = 64
 _LEAST_LIFE: Final = 5.0
 _MOST_PAUSE: Final = 10.0
 
@@ -77,7 +76,7 @@ class Supervisor:
         self._control = FleetControl(self, read)
         self._registry = Registry(lambda: None, lambda: None)
         self._console: AdminConsole | None = None
-        self._listening: socket.socket | None = None
+        self._listeners: Sequence[Listener] = ()
         self._http: web.AppRunner | None = None
         self._ending: Stop | None = None
         self._hurry = asyncio.Event()
@@ -123,13 +122,26 @@ class Supervisor:
         log.info("stopped")
 
     async def _start(self) -> None:
-        server = self.settings.server
+        entries = open_entries(self.settings, self._sockets.sql)
         try:
-            self._listening = self._sockets.sql or bind(*server.listen, server.reuse_port)
-        except OSError as error:
-            raise ListenError(
-                f"can't listen on {server.listen} (server.listen): {error.strerror or error}"
-            ) from error
+            await self._prepare()
+        except BaseException:
+            entries.close()
+            raise
+        self._listeners = entries.listen(self._hand_over)
+        log.info(
+            "listening",
+            sql=str(entries.address),
+            unix=str(entries.path) if entries.path else "off",
+            client_tls=self.settings.client_tls.mode,
+            http=str(bound_address(self._http)) if self._http else "off",
+            databases=sorted(self.settings.databases),
+            workers=self._count,
+        )
+
+    async def _prepare(self) -> None:
+        """Start all that serves the clients to come."""
+        server = self.settings.server
         if server.http_listen is not None:
             self._http = await start_http(
                 server.http_listen, self, server.reuse_port, self._sockets.http
@@ -143,15 +155,6 @@ class Supervisor:
         await asyncio.gather(*(self._seat(number) for number in self._pauses))
         self._console = AdminConsole(overview, self._registry)
         await overview.look("show stats")
-        asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
-        host, port = self._listening.getsockname()[:2]
-        log.info(
-            "listening",
-            sql=str(HostPort(host, port)),
-            http=str(bound_address(self._http)) if self._http else "off",
-            databases=sorted(self.settings.databases),
-            workers=self._count,
-        )
 
     async def _seat(self, number: int) -> None:
         """Start one worker and have it serve."""
@@ -236,11 +239,8 @@ class Supervisor:
             self._over.set()
 
     def _stop_listening(self) -> None:
-        if self._listening is not None and self._listening.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._listening.fileno())
-            if self._sockets.sql is None:
-                self._accept()  # what the kernel has taken already would be reset
-            self._listening.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def _close(self) -> None:
         if self._console is not None:
@@ -260,29 +260,17 @@ class Supervisor:
 
     # Clients
 
-    def _accept(self) -> None:
-        assert self._listening is not None
-        for _ in range(_ACCEPTS_AT_ONCE):
-            try:
-                connection, _ = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                log.error("can't take a connection", error=error.strerror)
-                return
-            with connection:
-                self._hand_over(connection)
-
     def _hand_over(self, connection: socket.socket) -> None:
         """To the worker with the fewest clients; to another where that one takes none now."""
         seats = [seat for seat in self._seats.values() if seat.ready]
-        for seat in sorted(seats, key=lambda one: one.clients):
-            try:
-                hand_over(seat.door, connection, _CLIENT)
-            except OSError:
-                continue
-            seat.clients += 1
-            return
+        with connection:
+            for seat in sorted(seats, key=lambda one: one.clients):
+                try:
+                    hand_over(seat.door, connection, _CLIENT)
+                except OSError:
+                    continue
+                seat.clients += 1
+                return
         log.error("no worker takes a connection", workers=len(seats))
 
     async def _look(self) -> None:

@@ -17,7 +17,7 @@ from prometheus_client.core import Metric
 from proxy.admin import logs
 from proxy.admin.console.console import may_enter
 from proxy.admin.console.control import Stop
-from proxy.admin.http import readiness
+from proxy.admin.http import ListenError, readiness
 from proxy.admin.metrics import PenstockCollector
 from proxy.auth.problems import AuthError
 from proxy.config.settings import Settings
@@ -97,7 +97,7 @@ class Worker:
         try:
             self._process = Process(settings, seat=seat)
             await self._process.start()
-        except AuthError as error:
+        except (AuthError, ListenError) as error:  # the latter tells what is wrong with TLS
             raise PgError(errors.CONFIG_FILE_ERROR, str(error)) from None
         Doorkeeper(self._door, lambda connection, note: self.process.greet(connection))
 

@@ -259,7 +259,10 @@ def test_set_refuses(console: Console, command: str, sqlstate: str, said: str) -
 
 
 def test_fewer_clients_than_are_there(database: Database, tmp_path: Path) -> None:
-    environment = {"PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": "3"}
+    environment = {
+        "PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": "3",
+        "PENSTOCK_LIMITS__ADMIN_CLIENTS": "0",
+    }
     with (
         running_proxy(database, tmp_path, environment=environment) as proxy,
         operator(proxy) as console,

@@ -4,6 +4,7 @@ import contextlib
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,26 @@ def test_shutdown_wait_for_clients_serves_them_until_they_leave(proxy: Proxy) ->
         assert proxy.process.wait(PATIENCE) == 0
         with pytest.raises(psycopg.errors.AdminShutdown):
             console.execute("SHOW VERSION")
+
+
+def test_a_cancel_request_is_no_client_to_wait_for(proxy: Proxy) -> None:
+    with operator(proxy) as console:
+        with psycopg.connect(proxy.dsn(), autocommit=True) as one:
+            one.cancel()
+            assert one.execute("SELECT 1").fetchone() == (1,)
+        console.execute("SHUTDOWN WAIT_FOR_CLIENTS")
+        assert proxy.process.wait(PATIENCE) == 0
+
+
+def test_a_connection_that_has_begun_is_waited_for(proxy: Proxy) -> None:
+    with operator(proxy) as console, socket.create_connection((proxy.host, proxy.port)) as begun:
+        begun.sendall(struct.pack(">II", 8, 80877103))  # SSLRequest
+        assert begun.recv(1) == b"N"
+        console.execute("SHUTDOWN WAIT_FOR_CLIENTS")
+        until(lambda: refuses(proxy), "the end of listening")
+        assert ended(proxy) is None
+        begun.close()
+        assert proxy.process.wait(PATIENCE) == 0
 
 
 def test_shutdown_wait_for_servers_lets_transactions_end(proxy: Proxy) -> None:

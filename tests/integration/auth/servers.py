@@ -80,14 +80,16 @@ def proxy_with(
     settings: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
     extra: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Proxy]:
-    """Penstock with these keys of [auth] and these files beside its configuration."""
+    """Penstock with these keys of [auth], these files beside its configuration, and variables."""
     for name, text in (files or {}).items():
         (directory / name).write_text(text)
-    environment = {
+    variables = {
         f"PENSTOCK_AUTH__{name.upper()}": value for name, value in (settings or {}).items()
     }
-    with running_proxy(server.database, directory, environment=environment, extra=extra) as proxy:
+    variables.update(environment or {})
+    with running_proxy(server.database, directory, environment=variables, extra=extra) as proxy:
         yield proxy
 
 

@@ -1,10 +1,12 @@
 """Users that only the server knows."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from proxy.auth.userlist import write_entry
+from tests.databases import fresh_database
 from tests.integration.auth.servers import PASSWORD, Server, proxy_with, refusal, who
 from tests.proxies import Proxy
 
@@ -102,6 +104,37 @@ def test_the_console_and_unknown_databases(proxy: Proxy) -> None:
     for database in ("penstock", "nowhere"):
         told = refusal(proxy, "by_scram", dbname=database)
         assert 'password authentication failed for user "by_scram"' in told
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_databases_on_demand(looker: Server, tmp_path: Path, elsewhere: bool) -> None:
+    """Users are looked up in a database that no configuration names, too."""
+    with fresh_database(looker.stack, f"{looker.database.name}_b") as another:
+        looker.run(LOOKUP, another.name)
+        settings = {
+            "auth_file": "userlist.txt",
+            "auth_user": "looker",
+            "auth_query": "SELECT name, secret FROM lookup($1)",
+            "throttle_failures": "0",
+            **({"auth_dbname": another.name} if elsewhere else {}),
+        }
+        files = {"userlist.txt": write_entry("looker", looker.stored("looker"))}
+        extra = f'[database."*".primary]\nport = {looker.stack.primary.port}\n'
+        with proxy_with(looker, tmp_path, settings, files, extra) as proxy:
+            for database in (another.name, looker.database.name):
+                assert who(proxy, "by_scram", dbname=database) == "by_scram"
+                told = refusal(proxy, "by_scram", "wrong", dbname=database)
+                assert 'password authentication failed for user "by_scram"' in told
+            told = refusal(proxy, "by_scram", dbname="penstock")
+            # The console is no database, so that there is somewhere to look with auth_dbname only.
+            expected = (
+                "may not use the admin console" if elsewhere else "password authentication failed"
+            )
+            assert expected in told
+            told = refusal(proxy, "by_scram", dbname="no_such_database")
+            # Where the look-up is to be in that database, it can't be done.
+            expected = '"no_such_database" does not exist' if elsewhere else "can't be looked up"
+            assert expected in told
 
 
 @pytest.fixture(scope="module")

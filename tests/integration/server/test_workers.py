@@ -278,3 +278,29 @@ def test_the_fleet_ends_when_its_clients_have_left(database: Database, tmp_path:
         one.commit()
         one.close()
         assert proxy.process.wait(20) == 0
+
+
+def test_a_database_on_demand_and_limits_of_the_whole(
+    module_database: Database, tmp_path: Path
+) -> None:
+    """One worker alone knows the database; the console shows it, and what holds for all."""
+    port = module_database.stack.primary.port
+    extra = (
+        f'[database."*".primary]\nport = {port}\n[pool]\nsize = 7\n'
+        "[limits]\ndatabase_connections = 9\n"
+    )
+    with (
+        running_proxy(module_database, tmp_path, extra=extra, environment=among(WORKERS)) as proxy,
+        psycopg.connect(proxy.dsn(), dbname="postgres", autocommit=True) as guest,
+        operator(proxy) as console,
+    ):
+        assert guest.execute("SELECT current_database()").fetchone() == ("postgres",)
+        shown = {one["name"]: one for one in rows(console, "SHOW DATABASES")}
+        assert set(shown) == {module_database.name, "postgres"}
+        for one in shown.values():
+            assert (int(one["pool_size"]), int(one["max_connections"])) == (7, 9)
+        console.execute("PAUSE postgres")
+        console.execute("RESUME postgres")
+        with pytest.raises(psycopg.Error, match='"nowhere" does not exist'):
+            console.execute("PAUSE nowhere")
+        assert guest.execute("SELECT 1").fetchone() == (1,)

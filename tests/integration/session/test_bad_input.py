@@ -255,7 +255,7 @@ async def test_newer_minor_protocols_and_unknown_options(module_proxy: Proxy) ->
     one.send(startup({**own, "_pq_.marvels": "on"}, version=(3 << 16) + 9))
     negotiated = await one.receive()
     assert negotiated.kind == "v"
-    assert negotiated.body == struct.pack(">II", 3 << 16, 1) + b"_pq_.marvels\0"
+    assert negotiated.body == struct.pack(">II", (3 << 16) + 2, 1) + b"_pq_.marvels\0"
     await one.authenticate(module_proxy.database.password)
     assert (await one.query("SELECT 1")).value == "1"
     await one.leave()
@@ -316,6 +316,7 @@ def limited(database: Database, tmp_path: Path) -> Iterator[Proxy]:
 
 LIMITED = {
     "PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": "4",
+    "PENSTOCK_LIMITS__ADMIN_CLIENTS": "0",
     "PENSTOCK_SERVER__LOGIN_TIMEOUT": "1s",
 }
 

@@ -22,6 +22,7 @@ from proxy.config.settings import (
     CacheRule,
     CacheSettings,
     DatabaseSettings,
+    LimitSettings,
     PoolSettings,
     Settings,
     UserSettings,
@@ -224,6 +225,21 @@ def test_users_who_are_not_configured_but_here_are_shown() -> None:
     ]
     assert [row["current_connections"] for row in rows] == [0, 0, 3]
     assert [row["current_client_connections"] for row in rows] == [5, 0, 0]
+
+
+def test_a_users_own_pool_settings_and_limits_are_shown() -> None:
+    ann = UserSettings(
+        name="ann", max_connections=4, pool=PoolSettings(mode="session", reserve_size=2)
+    )
+    settings = Settings(
+        auth=AuthSettings(users=(ann, UserSettings(name="bob"))),
+        limits=LimitSettings(user_connections=9, user_clients=8),
+    )
+    one, other = as_dicts(setup.USERS, setup.user_rows(settings, [], {}))
+    shown = ("pool_size", "reserve_pool_size", "pool_mode", "max_user_connections")
+    assert [one[key] for key in shown] == [None, 2, "session", 4]
+    assert [other[key] for key in shown] == [None, None, None, 9]
+    assert other["max_user_client_connections"] == 8
 
 
 def test_settings_carry_paths_defaults_and_masks(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -39,6 +39,16 @@ def test_problems_go_to_standard_error_with_status_1(tmp_path: Path) -> None:
     assert 'my.toml:2: pool.size = "x": must be a whole number; allowed: 1 or more' in lines
 
 
+def test_files_of_tls_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text(
+        '[[auth.users]]\nname = "app"\npassword = "pw"\n[database.app.primary]\n'
+        '[client_tls]\nmode = "require"\ncert_file = "my.crt"\nkey_file = "my.key"\n'
+    )
+    result = penstock("check", "--config", "my.toml", directory=tmp_path)
+    assert result.returncode == 1
+    assert "client_tls.cert_file: my.crt can't be read: No such file" in result.stderr
+
+
 def test_version() -> None:
     result = penstock("--version")
     assert result.returncode == 0

@@ -8,7 +8,8 @@ import pytest
 from proxy.config.load import load
 from proxy.config.reference import examples, headings, page
 from proxy.config.schema import fields_of, shape_of_field
-from proxy.config.settings import Section, Settings
+from proxy.config.section import Section
+from proxy.config.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,8 +36,9 @@ def test_every_setting_has_a_description_and_words_for_its_type() -> None:
 @pytest.mark.parametrize("heading", examples())
 def test_an_example_sets_keys_of_its_section(heading: str) -> None:
     table = tomllib.loads(examples()[heading])
-    for key in heading.replace("NAME", "app").split(".") if heading else []:
-        table = table[key][0] if isinstance(table[key], list) else table[key]
+    for key in heading.split(".") if heading else []:
+        below = next(iter(table.values())) if key == "NAME" else table[key]
+        table = below[0] if isinstance(below, list) else below
     assert table
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.pool.exchange import Exchange
 from proxy.session.answers import (
     CACHEABLE_SHAPES,
     add_preamble,
@@ -12,7 +13,6 @@ from proxy.session.answers import (
     strip_preamble,
 )
 from proxy.session.batch import FLUSH, SYNC, Batch
-from proxy.session.exchange import Exchange
 from proxy.wire.errors import PgError, error_response
 from proxy.wire.framing import split_messages
 from proxy.wire.messages import (

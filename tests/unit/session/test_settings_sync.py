@@ -2,15 +2,28 @@
 
 import pytest
 
+from proxy.config.settings import Settings
+from proxy.pool.exchange import Exchange
 from proxy.pool.settings_state import DEFAULTS, SettingsState, intern_settings
-from proxy.routing.plan import EVERY_SETTING
+from proxy.routing.plan import EVERY_SETTING, Plan
+from proxy.routing.planner import Planner
 from proxy.session.batch import Batch
-from proxy.session.exchange import Exchange
 from proxy.session.intake import Intake
 from proxy.session.prepared import PreparedRegistry
 from proxy.session.settings_sync import after, after_reset, named_in, question, restoration
 from proxy.session.transaction import Transaction
+from proxy.sql.analyse import analyse
+from proxy.sql.catalogue import Catalogue
 from tests.integration.session import raw
+
+
+def plan_of(text: str) -> Plan:
+    settings = Settings.model_validate({"database": {"app": {}}})
+    planner = Planner(settings.routing, settings.cache, Catalogue(), None)
+    return planner.plan(analyse(text))
+
+
+RESET, DISCARD = plan_of("RESET ALL"), plan_of("DISCARD ALL")
 
 
 def answered(*rows: list[bytes | None]) -> Exchange:
@@ -58,7 +71,16 @@ def test_a_reset_gives_back_what_was_asked_for_at_start_up() -> None:
     assert b"pg_settings" in question(transaction, startup, startup)
     session, backend = after(transaction, startup, startup, answered())
     assert (session, backend) == (startup, DEFAULTS)
-    assert after_reset(startup) == (startup, DEFAULTS)
+    assert after_reset([RESET], startup, startup) == (startup, DEFAULTS)
+
+
+def test_reset_all_leaves_the_role_and_discard_all_does_not() -> None:
+    startup, ann = state(timezone=b"Asia/Tokyo"), state(role=b"ann", work_mem=b"1MB")
+    both = state(timezone=b"Asia/Tokyo", role=b"ann")
+    assert after_reset([RESET], ann, startup) == (both, state(role=b"ann"))
+    assert after_reset([DISCARD], ann, startup) == (startup, DEFAULTS)
+    assert after_reset([RESET], state(work_mem=b"1MB"), state(role=b"bob")) == (DEFAULTS, DEFAULTS)
+    assert after_reset([DISCARD], DEFAULTS, state(role=b"bob")) == (state(role=b"bob"), DEFAULTS)
 
 
 def batch_of(*messages: bytes) -> Batch:

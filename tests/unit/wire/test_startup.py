@@ -17,6 +17,7 @@ from proxy.wire.startup import (
     encode_startup,
     needed,
     negotiate_version,
+    negotiation,
     parse_options,
 )
 
@@ -48,7 +49,28 @@ def test_protocol_options_and_minor_versions() -> None:
     body = b"\0\3\0\2user\0app\0_pq_.a\0on\0_pq_.b\0x\0\0"
     packet = struct.pack(">I", len(body) + 4) + body
     assert decode(packet) == StartupMessage(2, {"user": "app"}, ("_pq_.a", "_pq_.b"))
-    assert negotiate_version(("_pq_.a",)) == b"v\0\0\0\x13\0\3\0\0\0\0\0\1_pq_.a\0"
+    assert negotiate_version(0, ("_pq_.a",)) == b"v\0\0\0\x13\0\3\0\0\0\0\0\1_pq_.a\0"
+
+
+@pytest.mark.parametrize(
+    ("minor", "options", "answer"),
+    [
+        (0, (), b""),
+        (2, (), b""),
+        (3, (), negotiate_version(2, ())),
+        (0, ("_pq_.a",), negotiate_version(0, ("_pq_.a",))),
+        (2, ("_pq_.a",), negotiate_version(2, ("_pq_.a",))),
+        (9, ("_pq_.a",), negotiate_version(2, ("_pq_.a",))),
+    ],
+)
+def test_negotiation(minor: int, options: tuple[str, ...], answer: bytes) -> None:
+    assert negotiation(StartupMessage(minor, {"user": "app"}, options)) == answer
+
+
+@pytest.mark.parametrize("length", [0, 257])
+def test_cancel_keys_that_no_server_gives(length: int) -> None:
+    with pytest.raises(ProtocolViolation, match=f"a key of {length} bytes"):
+        decode(encode_cancel(1, bytes(length)))
 
 
 def test_requests() -> None:
