@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.admin.console.control import Stop
+from proxy.server.running import Running
 from proxy.session import states
 from proxy.wire import errors
 from proxy.wire.errors import PgError
-
-if TYPE_CHECKING:
-    from proxy.server.process import Process
 
 _LOOK_SECONDS = 0.01
 
@@ -23,7 +21,7 @@ TERMINATED: Final = PgError(
 class Ending:
     """The end of a process: first no more clients, then what was asked for, then everything."""
 
-    def __init__(self, process: "Process", how: Stop) -> None:
+    def __init__(self, process: Running, how: Stop) -> None:
         self.how = how
         self.hurry = False
         """No more waiting."""

@@ -7,19 +7,16 @@ could be made: a name that no server knows leaves nothing.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
 from proxy.config.pooling import WILDCARD
 from proxy.config.settings import Settings
+from proxy.server.databases import Database
+from proxy.server.running import Running
 from proxy.session.context import DatabaseContext
 from proxy.wire import errors
 from proxy.wire.errors import PgError
-
-if TYPE_CHECKING:
-    from proxy.server.databases import Database
-    from proxy.server.process import Process
 
 log = structlog.get_logger(__name__)
 
@@ -35,12 +32,12 @@ class _State:
 class OnDemand:
     """See the module's docstring. `contexts` has every database that a client may name."""
 
-    def __init__(self, process: "Process") -> None:
+    def __init__(self, process: Running) -> None:
         self._process = process
         self._made: dict[str, _State] = {}
         self.contexts: Mapping[str, DatabaseContext] = _Contexts(process, self)
 
-    def make(self, name: str) -> "Database | None":
+    def make(self, name: str) -> Database | None:
         """The database of this name, new, if the wildcard serves it. Raises PgError if there are
         too many of those."""
         settings = self._process.settings
@@ -98,7 +95,7 @@ class OnDemand:
 class _Contexts(Mapping[str, DatabaseContext]):
     """Contexts by the names that clients give; asking for one may make it."""
 
-    def __init__(self, process: "Process", on_demand: OnDemand) -> None:
+    def __init__(self, process: Running, on_demand: OnDemand) -> None:
         self._process = process
         self._on_demand = on_demand
 

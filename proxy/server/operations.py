@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,12 +13,10 @@ from proxy.server.databases import Database
 from proxy.server.ending import TERMINATED, until
 from proxy.server.parts import LIVE, PARTS
 from proxy.server.reload import ReloadError, apply, is_live, rehearse
+from proxy.server.running import Running
 from proxy.session import states
 from proxy.wire import errors
 from proxy.wire.errors import PgError
-
-if TYPE_CHECKING:
-    from proxy.server.process import Process
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +27,7 @@ _SUSPEND_SECONDS = 10.0
 class Operations:
     """Implements `proxy.admin.console.control.Control`."""
 
-    def __init__(self, process: "Process", read: Callable[[], Settings] | None) -> None:
+    def __init__(self, process: Running, read: Callable[[], Settings] | None) -> None:
         self._process = process
         self._read = read
         """Reads the configuration as at the start; None: it was not given as a file."""

@@ -4,8 +4,6 @@ To add one: write a function that prepares its change, and list it in `PARTS` wi
 that no part lists needs a restart.
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 
 from proxy.admin import logs
@@ -14,21 +12,19 @@ from proxy.auth.problems import AuthError
 from proxy.config.settings import Settings
 from proxy.net.contexts import TlsError
 from proxy.server.reload import Commit, Part, ReloadError
-
-if TYPE_CHECKING:
-    from proxy.server.process import Process
+from proxy.server.running import Running
 
 log = structlog.get_logger(__name__)
 
 
-def _logs(process: "Process", settings: Settings) -> Commit:
+def _logs(process: Running, settings: Settings) -> Commit:
     async def commit() -> None:
         logs.configure(settings.log)
 
     return commit
 
 
-def _security(process: "Process", settings: Settings) -> Commit:
+def _security(process: Running, settings: Settings) -> Commit:
     try:
         use = process.security.prepare(settings)
     except TlsError as error:
@@ -40,7 +36,7 @@ def _security(process: "Process", settings: Settings) -> Commit:
     return commit
 
 
-def _authentication(process: "Process", settings: Settings) -> Commit:
+def _authentication(process: Running, settings: Settings) -> Commit:
     try:
         loaded = load_auth(settings)
     except AuthError as error:
@@ -55,28 +51,28 @@ def _authentication(process: "Process", settings: Settings) -> Commit:
     return commit
 
 
-def _databases(process: "Process", settings: Settings) -> Commit:
+def _databases(process: Running, settings: Settings) -> Commit:
     async def commit() -> None:
         await process.change_databases(settings)
 
     return commit
 
 
-def _reception(process: "Process", settings: Settings) -> Commit:
+def _reception(process: Running, settings: Settings) -> Commit:
     async def commit() -> None:
         process.receive(settings)
 
     return commit
 
 
-def _nothing(process: "Process", settings: Settings) -> Commit:
+def _nothing(process: Running, settings: Settings) -> Commit:
     async def commit() -> None:
         pass  # what reads these reads them from the settings in force
 
     return commit
 
 
-PARTS: tuple["Part[Process]", ...] = (
+PARTS: tuple[Part[Running], ...] = (
     Part(("log",), _logs),
     Part(("client_tls", "server_tls", "database"), _security, always=True),
     Part(("auth", "database"), _authentication, always=True),
