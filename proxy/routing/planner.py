@@ -87,6 +87,9 @@ class Planner:
             node_hint=self._effective_hint(node_hint, statements),
             changes_schema=any(verdict.changes_schema for verdict in verdicts),
             needs_session=any(verdict.needs_session for verdict in verdicts),
+            steps=tuple(each.step for each in statements if each.step is not None),
+            asks_channels=any(_asks_channels(each) for each in statements),
+            occupies=frozenset(each.occupies for each in statements if each.occupies is not None),
             pins=joined(verdict.pins for verdict in verdicts),
             ends=self._ends(statements),
             settings=frozenset().union(
@@ -245,6 +248,10 @@ def _rolls_back(statement: Statement, text: str) -> bool:
         return False
     blanks = _LEADING_BLANKS.match(text)
     return _ROLLBACK.match(text, blanks.end() if blanks else 0) is not None
+
+
+def _asks_channels(statement: Statement) -> bool:
+    return any(name.endswith("pg_listening_channels") for name in statement.functions)
 
 
 def _deallocates_all(statement: Statement) -> bool:

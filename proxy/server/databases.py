@@ -22,8 +22,11 @@ from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters
 from proxy.topology.monitor import Monitor
 from proxy.topology.node import DatabaseTopology, Node
+from proxy.wire import errors
 from proxy.wire.errors import PgError
 from proxy.wire.passwords import PlainPassword
+
+_MOVED = PgError(errors.ADMIN_SHUTDOWN, "the database has another primary from now on")
 
 
 class Pools:
@@ -202,6 +205,7 @@ class Database:
             explain=explain,
             max_message_size=settings.server.max_message_size,
             sharded=own.sharding.enabled,
+            notification_backlog=settings.limits.notification_backlog,
         )
         self.monitor = self._watch(topology)
 
@@ -226,6 +230,7 @@ class Database:
         """Stop watching, close idle server connections."""
         await self.monitor.stop()
         await self.catalogue.stop()
+        self.context.listener.close()
         for pool in self.pools:
             pool.close()
 
@@ -247,6 +252,8 @@ class Database:
         self._settings = settings
         context.settings, context.routing = own, settings.routing
         context.pool_settings = pool_settings(settings, name, "")
+        context.listener.relistens = context.pool_settings.listener_loss == "warn"
+        context.notification_backlog = settings.limits.notification_backlog
         context.replicas = own.replicas
         context.max_lag = settings.routing.max_lag
         if context.read_your_writes != settings.routing.read_your_writes:
@@ -254,7 +261,10 @@ class Database:
         context.read_your_writes = settings.routing.read_your_writes
         context.max_message_size = settings.server.max_message_size
         before = context.topology.nodes()
+        primary = context.topology.primary
         gone = rebuild_topology(context.topology, own, self._dialing)
+        if context.topology.primary is not primary:
+            context.listener.move(_MOVED)
         self.pools.retire(gone)
         self.pools.configure(settings)
         if own.connect_query != old_own.connect_query:

@@ -295,6 +295,7 @@ class Process:
             self.security.refresh()
             for database in self.all_databases():
                 database.pools.sweep(now)
+                database.context.listener.sweep(now)
             await self.on_demand.sweep(now)
             if times_out(self.settings):
                 await timeouts.sweep(self.registry, time.perf_counter())

@@ -40,6 +40,9 @@ def combine(plans: Sequence[Plan]) -> Plan:
         writes=frozenset().union(*(plan.writes for plan in plans)),
         reads=frozenset().union(*(plan.reads for plan in plans)),
         touches_tables=any(plan.touches_tables for plan in plans),
+        steps=tuple(step for plan in plans for step in plan.steps),
+        asks_channels=any(plan.asks_channels for plan in plans),
+        occupies=frozenset().union(*(plan.occupies for plan in plans)),
         needs_session=any(plan.needs_session for plan in plans),
         node_hint="primary" if "primary" in hints else strictest.node_hint,
         cache=None,
@@ -70,7 +73,8 @@ def _restores(plans: Sequence[Plan]) -> frozenset[str]:
 def unexecuted(plan: Plan) -> Plan:
     """What is left of a plan where its statement is only parsed or described: where it goes."""
     deallocates = plan.deallocates or plan.deallocates_all
-    if not (plan.effects or plan.pins or plan.ends or plan.rolls_back or deallocates):
+    leaves = plan.effects or plan.pins or plan.ends or plan.rolls_back or deallocates
+    if not (leaves or plan.steps or plan.asks_channels or plan.occupies):
         return plan
     return replace(
         plan,
@@ -83,6 +87,9 @@ def unexecuted(plan: Plan) -> Plan:
         restores=frozenset(),
         resets_all=False,
         sets_transaction=False,
+        steps=(),
+        asks_channels=False,
+        occupies=frozenset(),
         pins=None,
         ends=frozenset(),
         deallocates=None,

@@ -4,6 +4,7 @@
 """
 
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from proxy.net.channel import Channel, ChannelProtocol
 from proxy.routing.plan import Plan
@@ -16,6 +17,9 @@ from proxy.session.context import DatabaseContext
 from proxy.session.prepared import Prepared
 from proxy.wire.errors import PgError
 
+if TYPE_CHECKING:
+    from proxy.session.listening import Listening
+
 
 class Downstream(ChannelProtocol):
     """A client's channel with its state; what happens on the server's side is told by calls."""
@@ -26,6 +30,8 @@ class Downstream(ChannelProtocol):
         self.state = states.IDLE
         self.congested = False
         """The client doesn't read as fast as it is written to."""
+        self.listening: Listening | None = None
+        """Its LISTENs, once there has been one that others' connection serves."""
         self._transport: Channel | None = None
         self._reading_paused = False
         self._plan: Plan = NOTHING
@@ -85,6 +91,9 @@ class Downstream(ChannelProtocol):
 
     def close(self) -> None:
         """Close the connection; the server side is cleaned up."""
+
+    def overwhelmed(self, error: PgError) -> None:
+        """The client doesn't take what waits for it: close at once."""
 
     def skip_to_sync(self) -> None:
         """The server reported an error to a flush that was synced early."""

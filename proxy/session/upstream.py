@@ -195,6 +195,8 @@ class Upstream(Revalidation):
         assert backend.transport is not None
         if self.unsynced and batch.end in (QUERY, FUNCTION_CALL) and not self._may_follow():
             return
+        if plan.asks_channels and self._shows_channels():
+            return
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
             payload, acks, plain = batch.payload, None, True
@@ -220,6 +222,8 @@ class Upstream(Revalidation):
             holds = self._context.cache is not None and writes
             room = 0 if self._fill is None else self._fill.room
             heals = not plain and self._heals(acks)
+            if plan.steps or self._listened:
+                self._relay.muted = self._may_listen(plan)
             self._relay.begin(readies, acks, self._may_retry(), room, holds, heals)
             self._plans.clear()
             self._sent = 0
@@ -267,6 +271,44 @@ class Upstream(Revalidation):
             self._send()
         else:
             self._session.run()
+
+    # LISTEN
+
+    def _may_listen(self, plan: Plan) -> bool:
+        """Whether the backend listens from this plan on for what the client hears of elsewhere."""
+        listening = self._session.listening
+        if listening is not None and not listening.unshared and listening.sends(plan.steps):
+            self._listened = not self.listens_itself
+        return self._listened
+
+    def _shows_channels(self) -> bool:
+        """Have the backend listen on the session's channels, for pg_listening_channels() to say."""
+        listening = self._session.listening
+        sql = b"" if listening is None or self._listened else listening.sql()
+        if sql:
+            self._listened = self._preparing = True
+            self._ask(sql, self._begun)
+        return bool(sql)
+
+    def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
+        """What the session listens on may have changed; whether the answer's end has to wait."""
+        listening, relay = self._session.listening, self._relay
+        if listening is None or listening.unshared:
+            return False
+        steps = [step for plan in self._plans for step in plan.steps]
+        missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
+        if not missing or self._abandoned:
+            return False
+        self._settling = True
+        self._session.state = states.WAITING
+        listening.subscribe(missing, self._client.user, lambda error: self._heard(passed, error))
+        return True
+
+    def _heard(self, passed: bytes, error: PgError | None) -> None:
+        if error is not None:
+            self._session.fatal(error)
+        else:
+            self._deliver_settled(passed)
 
     # The answer
 
@@ -320,7 +362,7 @@ class Upstream(Revalidation):
             if relay.errors:
                 self._note_errors()
             self._note_descriptions()
-        transaction.status = relay.status
+        aborted, transaction.status = transaction.status == FAILED, relay.status
         if self._early_sync:
             passed = self._without_ready(passed)
         if self._fill is not None:
@@ -330,12 +372,20 @@ class Upstream(Revalidation):
         self._note_effects()
         if relay.status != IDLE:
             transaction.effects = True  # it is a transaction now, whatever began it
+            if self._settle_channels(passed + relay.held, aborted):
+                return
             self._deliver(passed + relay.held)
             if self._single_statements and not self._abandoned:
                 self._session.fatal(NO_TRANSACTIONS)
             return
         if relay.held:
             passed += relay.held
+        if not self._settle_channels(passed, aborted):
+            self._deliver_settled(passed)
+
+    def _deliver_settled(self, passed: bytes) -> None:
+        """Let the client have the end of its answer once what it wrote is out of the cache."""
+        transaction = self._client.transaction
         if transaction.writes and self._context.cache is not None:
             self._deliver_invalidated(passed, self._context.cache)
         else:
@@ -399,6 +449,9 @@ class Upstream(Revalidation):
                 session.close()
             else:
                 session.fatal(error)
+        elif self._freeing:
+            self._listened = self._freeing = False
+            session.idle()  # the client has its answer
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
         elif session.state == states.IDLE or (session.state == states.WAITING and not in_exchange):
