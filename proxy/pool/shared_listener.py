@@ -117,6 +117,10 @@ class SharedListener(Borrower):
             self._channels.get(channel, {}).pop(subscriber, None)
         self._tidy(names)
 
+    def catch_up(self, done: Done) -> None:
+        """Call `done` when all that was committed before this call has been delivered."""
+        self._run(_Command(b"", done), None)
+
     def _tidy(self, channels: Iterable[str]) -> None:
         """Stop listening where nobody is left."""
         for channel in dict.fromkeys(channels):

@@ -115,6 +115,8 @@ class Plan:
     """What decides on the channels that the session listens on, in order; see `sql.listening`."""
     asks_channels: bool = False
     """It calls pg_listening_channels()."""
+    notifies: bool = False
+    """NOTIFY or pg_notify() is in it."""
     occupies: frozenset[str] = frozenset()
     """Databases that must be free of others for it: DROP DATABASE and the like."""
     needs_session: bool = False

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.routing.plan import Access, Plan, Refusal
+from proxy.sql.listening import Step, in_order
 from proxy.sql.pins import joined
 from proxy.sql.statement import Analysis
 from proxy.wire import errors
@@ -40,8 +41,9 @@ def combine(plans: Sequence[Plan]) -> Plan:
         writes=frozenset().union(*(plan.writes for plan in plans)),
         reads=frozenset().union(*(plan.reads for plan in plans)),
         touches_tables=any(plan.touches_tables for plan in plans),
-        steps=tuple(step for plan in plans for step in plan.steps),
+        steps=steps_of(plans),
         asks_channels=any(plan.asks_channels for plan in plans),
+        notifies=any(plan.notifies for plan in plans),
         occupies=frozenset().union(*(plan.occupies for plan in plans)),
         needs_session=any(plan.needs_session for plan in plans),
         node_hint="primary" if "primary" in hints else strictest.node_hint,
@@ -68,6 +70,11 @@ def _restores(plans: Sequence[Plan]) -> frozenset[str]:
     for plan in plans:
         restored = restored - plan.settings | plan.restores
     return restored
+
+
+def steps_of(plans: Sequence[Plan]) -> tuple[Step, ...]:
+    """Their steps; see `sql.listening`."""
+    return in_order(step for plan in plans for step in (plan.steps or (None,)))
 
 
 def unexecuted(plan: Plan) -> Plan:

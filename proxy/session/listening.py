@@ -25,6 +25,12 @@ _TOO_INVOLVED: Final = PgError(
     "transaction that more follows",
     'send them one by one; or set pool.listen = "pinned"',
 )
+UNCLEAR: Final = PgError(
+    errors.FEATURE_NOT_SUPPORTED,
+    "terminating connection: a pipeline with LISTEN or UNLISTEN failed after the end of a "
+    "transaction in it, so that it can't be told which of them took effect",
+    "send LISTEN and UNLISTEN outside of pipelines",
+)
 _NOT_PREPARED: Final = PgError(
     errors.FEATURE_NOT_SUPPORTED,
     "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY",
@@ -69,6 +75,8 @@ class Listening(Subscriber):
         """Bytes in the inbox."""
         self._lost: PgError | None = None
         self._interrupted = False
+        self._notifies = False
+        """The transaction at hand has notified."""
 
     @property
     def used(self) -> bool:
@@ -107,10 +115,21 @@ class Listening(Subscriber):
 
         self._listener.subscribe(self, channels, user, answered)
 
-    def sends(self, steps: Sequence[Step]) -> bool:
-        """These are being sent; whether the backend will listen by itself for a while."""
-        self._committing = True
-        return any(step.verb is Verb.LISTEN for step in steps)
+    def sends(self, plan: Plan) -> bool:
+        """This is being sent; whether the backend will listen by itself for a while."""
+        self._committing = self._committing or bool(plan.steps)
+        self._notifies = self._notifies or plan.notifies
+        return plan.listens
+
+    def has_own(self) -> bool:
+        """Whether the transaction that is over has notified, and perhaps the client itself:
+        PostgreSQL tells it so before it says that it is ready."""
+        notified, self._notifies = self._notifies, False
+        return notified and bool(self.outlook.channels)
+
+    def hear_own(self, done: DoneWith) -> None:
+        """Call `done` when all notifications have come that the client's own query has caused."""
+        self._listener.catch_up(done)
 
     def settle(self, steps: Sequence[Step], failed: bool, aborted: bool, idle: bool) -> list[str]:
         """These have been answered (see `Outlook`): channels that are still to be subscribed to."""

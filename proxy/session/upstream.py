@@ -18,12 +18,14 @@ from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
 from proxy.session import caching, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
-from proxy.session.combine import NOTHING, combine, on_primary
+from proxy.session.combine import NOTHING, combine, on_primary, steps_of
+from proxy.session.listening import UNCLEAR
 from proxy.session.pipeline import answers_to, may_copy_in
 from proxy.session.relay import Relay
 from proxy.session.revalidation import CANCELED, Revalidation
 from proxy.session.sharding import shard_of
 from proxy.session.transaction import ABORTED, FAILED, IDLE, NO_TRANSACTIONS
+from proxy.sql.listening import too_involved
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
@@ -215,6 +217,8 @@ class Upstream(Revalidation):
             payload, readies = payload[:-5] + messages.SYNC, 1
             self._early_sync = True
         transaction = self._client.transaction
+        if self._session.listening is not None:
+            self._relay.muted = self._may_listen(plan)
         if self.unsynced:
             self._relay.extend(readies, acks)
         else:
@@ -222,8 +226,6 @@ class Upstream(Revalidation):
             holds = self._context.cache is not None and writes
             room = 0 if self._fill is None else self._fill.room
             heals = not plain and self._heals(acks)
-            if plan.steps or self._listened:
-                self._relay.muted = self._may_listen(plan)
             self._relay.begin(readies, acks, self._may_retry(), room, holds, heals)
             self._plans.clear()
             self._sent = 0
@@ -277,7 +279,7 @@ class Upstream(Revalidation):
     def _may_listen(self, plan: Plan) -> bool:
         """Whether the backend listens from this plan on for what the client hears of elsewhere."""
         listening = self._session.listening
-        if listening is not None and not listening.unshared and listening.sends(plan.steps):
+        if listening is not None and not listening.unshared and listening.sends(plan):
             self._listened = not self.listens_itself
         return self._listened
 
@@ -295,20 +297,28 @@ class Upstream(Revalidation):
         listening, relay = self._session.listening, self._relay
         if listening is None or listening.unshared:
             return False
-        steps = [step for plan in self._plans for step in plan.steps]
+        steps = steps_of([plan for plan in self._plans if plan is not NOTHING])
+        if relay.errors and len(self._plans) > 1 and too_involved(steps, False):
+            self._session.fatal(UNCLEAR)
+            return True
         missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
-        if not missing or self._abandoned:
+        own = relay.status == IDLE and listening.has_own()
+        if self._abandoned or not (missing or own):
             return False
+
+        def heard(error: PgError | None) -> None:
+            if error is not None and missing:
+                self._session.fatal(error)
+            else:
+                self._deliver_settled(passed)
+
         self._settling = True
         self._session.state = states.WAITING
-        listening.subscribe(missing, self._client.user, lambda error: self._heard(passed, error))
-        return True
-
-    def _heard(self, passed: bytes, error: PgError | None) -> None:
-        if error is not None:
-            self._session.fatal(error)
+        if missing:
+            listening.subscribe(missing, self._client.user, heard)
         else:
-            self._deliver_settled(passed)
+            listening.hear_own(heard)
+        return True
 
     # The answer
 

@@ -26,6 +26,8 @@ class Verb(enum.Enum):
     RELEASE = "RELEASE"
     ROLLBACK_TO = "ROLLBACK TO"
     PREPARE = "PREPARE TRANSACTION"
+    OTHER = "other"
+    """Any statement behind an end of a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,17 @@ def _end(tokens: Sequence[Token]) -> Step | None:
     if "to" in words:
         return Step(Verb.ROLLBACK_TO, tokens[-1].name)
     return Step(_ENDING.get(tokens[0].word, Verb.ROLLBACK))
+
+
+def in_order(steps: Iterable[Step | None]) -> tuple[Step, ...]:
+    """The steps of statements that run together; None stands for a statement that is no step."""
+    found: list[Step] = []
+    for step in steps:
+        if step is not None:
+            found.append(step)
+        elif found and found[-1].verb in _ENDS:
+            found.append(Step(Verb.OTHER))
+    return tuple(found)
 
 
 def too_involved(steps: Sequence[Step], within: bool) -> bool:

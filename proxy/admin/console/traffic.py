@@ -26,7 +26,7 @@ _SOCKETS = (
     "request_time wait:int wait_us:int close_needed:int ptr link remote_pid:int tls "
     "application_name prepared_statements:int id:int "
 )
-CLIENTS = columns(_SOCKETS + "node pinned in_transaction:bool server_pid:int")
+CLIENTS = columns(_SOCKETS + "node pinned in_transaction:bool server_pid:int channels:int")
 SERVERS = columns(_SOCKETS + "node role")
 SOCKETS = columns(
     _SOCKETS + "recv_pos:int pkt_pos:int pkt_remain:int send_pos:int send_remain:int "
@@ -57,6 +57,7 @@ def client_rows(clients: Iterable[ClientState]) -> list[Row]:
             one.pinned,
             one.in_transaction,
             one.server_process,
+            one.channels,
         )
         for one in sorted(clients, key=lambda client: client.connected_at)
     ]
@@ -131,6 +132,8 @@ def _moment(at: float | None) -> str | None:
 
 
 def _server_state(server: ServerState) -> str:
+    if server.listener:
+        return "listener"
     if server.active:
         return "active_cancel" if server.cancels else "active"
     return "being_canceled" if server.cancels else "idle"
