@@ -1,5 +1,6 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 
@@ -17,6 +18,7 @@ from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.tasks import spawn
 from proxy.topology.build import build_topology, rebuild_topology
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters
@@ -208,6 +210,10 @@ class Database:
             notification_backlog=settings.limits.notification_backlog,
         )
         self.monitor = self._watch(topology)
+        self._started = self._watching = False
+        self._vacant: set[object] = set()
+        """Who demands that it is left alone."""
+        self._changing = asyncio.Lock()
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         return Monitor(topology, self._login, self._settings.routing)
@@ -223,13 +229,44 @@ class Database:
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""
-        await self.monitor.start()
-        await self.catalogue.start()
+        self._started = True
+        await self._adjust()
+
+    async def _adjust(self) -> None:
+        """Watch, or don't, as things are."""
+        async with self._changing:
+            wanted = self._started and not self._vacant
+            if wanted and not self._watching:
+                self._watching = True
+                await self.monitor.start()
+                await self.catalogue.start()
+            elif self._watching and not wanted:
+                self._watching = False
+                await self.monitor.stop()
+                await self.catalogue.stop()
+
+    async def vacate(self, reason: object) -> None:
+        """Close every connection to it that nobody uses, until `occupy` with the same reason."""
+        self._vacant.add(reason)
+        self.context.listener.rest()
+        for pool in self.pools:
+            pool.vacate()
+        await self._adjust()
+
+    def occupy(self, reason: object, watch: bool) -> None:
+        """Go on as before; perhaps it is another database of the same name. `watch`: at once."""
+        self._vacant.discard(reason)
+        self._started = self._started and watch
+        self.context.welcomes.clear()
+        for pool in self.pools:
+            pool.occupy()
+        self.catalogue.invalidate()
+        spawn(self._adjust(), f"watch {self.context.name}")
 
     async def stop(self) -> None:
         """Stop watching, close idle server connections."""
-        await self.monitor.stop()
-        await self.catalogue.stop()
+        self._started = False
+        await self._adjust()
         self.context.listener.close()
         for pool in self.pools:
             pool.close()
@@ -277,9 +314,11 @@ class Database:
         ):
             self._login = login
             context.welcomes.clear()
-            await self.monitor.stop()
-            self.monitor = self._watch(context.topology)
-            await self.monitor.start()
+            async with self._changing:
+                await self.monitor.stop()
+                self.monitor = self._watch(context.topology)
+                if self._watching:
+                    await self.monitor.start()
             self.catalogue.move(context.topology.primary.address, login)
         if (settings.routing, settings.cache, own) != (old.routing, old.cache, old_own):
             self._replan(self.catalogue.current)

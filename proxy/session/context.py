@@ -13,6 +13,7 @@ from proxy.routing.plan import Plan
 from proxy.session.client import Client
 from proxy.session.plans import PlanCache
 from proxy.session.prepared import PreparedRegistry
+from proxy.session.vacancy import Vacancy
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters, Tally
 from proxy.topology.node import DatabaseTopology, Node
@@ -77,6 +78,11 @@ class DatabaseContext:
     """No new clients, by an administrator's order."""
     paused: bool = False
     """No server connection is lent, by an administrator's order."""
+    vacate: (
+        Callable[["DatabaseContext", frozenset[str], Callable[[Vacancy], None]], None] | None
+    ) = None
+    """Keeps Penstock away from databases (their names on the server) while a statement demands that
+    nobody is connected to them; hands out what ends that."""
     listener: SharedListener = field(init=False)
     """Listens for all clients in transaction or statement mode."""
     notification_backlog: int = 0

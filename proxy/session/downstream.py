@@ -15,6 +15,7 @@ from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
 from proxy.session.prepared import Prepared
+from proxy.session.vacancy import Vacancy
 from proxy.wire.errors import PgError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Downstream(ChannelProtocol):
         """The client doesn't read as fast as it is written to."""
         self.listening: Listening | None = None
         """Its LISTENs, once there has been one that others' connection serves."""
+        self.vacancy: Vacancy | None = None
+        """For the statement that runs, if it demands that nobody is connected to a database."""
         self._transport: Channel | None = None
         self._reading_paused = False
         self._plan: Plan = NOTHING

@@ -43,6 +43,7 @@ from proxy.session.transaction import (
     Transaction,
 )
 from proxy.session.upstream import Upstream
+from proxy.session.vacancy import Vacancy
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
@@ -184,6 +185,8 @@ class Session(Downstream):
             self._start_in_failed(batch, plan)
         elif (self.listening is not None or plan.listens) and self._listens(batch, plan):
             pass  # it has been answered, or goes on when its channels are listened on
+        elif plan.occupies and self._vacates(plan):
+            pass  # it goes on when nobody of Penstock's idles in those databases
         elif self.upstream.unsynced or (
             not self._answered_here(batch, plan)
             and (plan.cache is None or not self._ask_cache(batch, plan))
@@ -388,6 +391,30 @@ class Session(Downstream):
         else:
             self._go_upstream(None)
 
+    # DROP DATABASE and the like
+
+    def _vacates(self, plan: Plan) -> bool:
+        """Have databases vacated for this; false where there is no need."""
+        vacate = self.context.vacate
+        outside = self.client.transaction.status == IDLE and not self.upstream.unsynced
+        if vacate is None or not outside or plan.access is Access.REFUSE:
+            return False
+        self.state = states.WAITING
+        vacate(self.context, plan.occupies, self._vacated)
+        return True
+
+    def _vacated(self, vacancy: Vacancy) -> None:
+        if self.state == states.WAITING:
+            self.vacancy = vacancy
+            self._go_upstream(None)
+        else:
+            vacancy.end()
+
+    def _occupy(self) -> None:
+        vacancy, self.vacancy = self.vacancy, None
+        if vacancy is not None:
+            vacancy.end()
+
     # The cache
 
     def _ask_cache(self, batch: Batch, plan: Plan) -> bool:
@@ -428,6 +455,8 @@ class Session(Downstream):
             return
         self.state = states.IDLE
         self._copy = None
+        if self.vacancy is not None:
+            self._occupy()
         if self.listening is not None and self.client.transaction.status == IDLE:
             self.listening.rest()
         if self._intake.gathering or self._reading_paused:
@@ -541,6 +570,7 @@ class Session(Downstream):
         if self.state == states.CLOSED:
             return
         self.state = states.CLOSED
+        self._occupy()
         if self.listening is not None:
             self.listening.leave()
         self.upstream.abandon()

@@ -390,7 +390,11 @@ class Upstream(Revalidation):
             return
         if relay.held:
             passed += relay.held
-        if not self._settle_channels(passed, aborted):
+        if self._session.vacancy is not None:
+            self._session.state = states.WAITING
+            self._settling = True
+            self._session.vacancy.forget_results(lambda: self._deliver_settled(passed))
+        elif not self._settle_channels(passed, aborted):
             self._deliver_settled(passed)
 
     def _deliver_settled(self, passed: bytes) -> None:

@@ -101,7 +101,7 @@ async def test_unlisten(two: Proxy) -> None:
         ("LISTEN News", "NOTIFY news"),
         ('LISTEN "News"', 'NOTIFY "News"'),
         ('LISTEN "a ""b"" c"', 'NOTIFY "a ""b"" c"'),
-        ("LISTEN übung", "NOTIFY Übung"),
+        ("LISTEN übung", "NOTIFY übung"),
         ("/* why */ LISTEN news -- so", "SELECT pg_notify('news', '')"),
         (f"LISTEN {'x' * 70}", f"NOTIFY {'x' * 70}"),
     ],
@@ -114,8 +114,7 @@ async def test_names_are_folded_and_cut(two: Proxy, listens: str, notifies: str)
     async with client(two) as one, client(two) as speaker:
         await one.query(listens)
         await speaker.query(notifies)
-        heard = (await hears(one, 1))[0]
-        assert heard == expected if "ü" not in listens else heard[0] in ("übung", "Übung")
+        assert await hears(one, 1) == [expected]
 
 
 async def test_reserved_words_are_the_servers_to_refuse(two: Proxy) -> None:
