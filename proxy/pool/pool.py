@@ -132,7 +132,7 @@ class Pool(Lending):
 
     def _keep_warm(self) -> None:
         """Hold min_size connections open, as far as nobody else needs the places."""
-        least = 0 if self._vacant else min(self.settings.min_size, self.settings.size)
+        least = 0 if self._vacant or self._cold else min(self.settings.min_size, self.settings.size)
         while self.size < least and self._last_error is None and not self.retired:
             if self.hindrance() or not self._open(least):
                 break
@@ -204,13 +204,13 @@ class Pool(Lending):
     def vacate(self) -> None:
         """Close idle connections now and lent ones when they come back; open none but for those
         who wait, until `occupy`."""
-        self._vacant = True
+        self._vacant = self._cold = True
         self._renewed_at = time.monotonic()
         self._look_out()
         self._close_idle()
 
     def occupy(self) -> None:
-        """After `vacate`: keep connections warm again."""
+        """After `vacate`: keep connections warm again, once one could be opened."""
         self._vacant = False
 
     def retire(self) -> None:
