@@ -1,6 +1,7 @@
 """The values behind the console's views, gathered from a running process when somebody asks."""
 
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,8 +22,10 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    Things,
 )
 from proxy.admin.console.statistics import QueriesByName
+from proxy.admin.console.weighing import total
 from proxy.cache.service import CacheService
 from proxy.cache.statistics import Statistics
 from proxy.config.pooling import database_caps
@@ -135,11 +138,13 @@ class Insight:
 
     def memory(self) -> MemoryState:
         """The process's memory, and how many there are of what takes it."""
+        servers = [backend for pool in self.pools() for backend in pool.backends]
+        sessions = list(self.registry)
         return MemoryState(
             psutil.Process().memory_info().rss,
-            len(self.registry),
-            sum(len(pool.backends) for pool in self.pools()),
-            {context.name: len(context.prepared) for context in self.contexts()},
+            Things(len(sessions), total(sessions)),
+            Things(len(servers), total(servers)),
+            {context.name: _statements(context) for context in self.contexts()},
         )
 
     def totals(self) -> TotalsByName:
@@ -255,6 +260,11 @@ def _server(pool: Pool, backend: Backend, owner: Session | None) -> ServerState:
         close_needed=pool.must_close(backend),
         tls=_tls(backend.transport),
     )
+
+
+def _statements(context: DatabaseContext) -> Things:
+    texts = [one.content for one in context.prepared]
+    return Things(len(texts), sum(2 * sys.getsizeof(text) for text in texts))  # with its text alone
 
 
 def _listener(listener: SharedListener, backend: Backend) -> ServerState:

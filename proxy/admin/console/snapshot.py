@@ -173,7 +173,24 @@ class MemoryState:
 
     resident: int
     """Bytes of the process."""
-    clients: int
-    servers: int
-    prepared: Mapping[str, int]
+    clients: "Things"
+    servers: "Things"
+    prepared: Mapping[str, "Things"]
     """Statements kept, by database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Things:
+    """How many there are of a kind, and how many bytes they take together."""
+
+    count: int = 0
+    total: int = 0
+
+    def plus(self, other: "Things") -> "Things":
+        """Both together."""
+        return Things(self.count + other.count, self.total + other.total)
+
+    @property
+    def size(self) -> int:
+        """Bytes of one, on average."""
+        return round(self.total / self.count) if self.count else 0

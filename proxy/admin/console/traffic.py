@@ -19,6 +19,7 @@ from proxy.admin.console.snapshot import (
     MemoryState,
     PoolState,
     ServerState,
+    Things,
 )
 
 _SOCKETS = (
@@ -256,13 +257,18 @@ def list_rows(
 
 
 def memory_rows(memory: MemoryState) -> list[Row]:
-    """The process's memory in bytes, then numbers of things, whose sizes are not measured."""
+    """The process's resident memory, then kinds of things with what they take by themselves, from a
+    sample; what they share, such as plans, is in none. There are no free lists."""
     return [
-        ("process", None, 1, None, memory.resident),
-        ("clients", None, memory.clients, None, None),
-        ("servers", None, memory.servers, None, None),
+        ("process", memory.resident, 1, 0, memory.resident),
+        _memory_row("clients", memory.clients),
+        _memory_row("servers", memory.servers),
         *(
-            (f"prepared_statements {database}", None, count, None, None)
-            for database, count in sorted(memory.prepared.items())
+            _memory_row(f"prepared_statements {database}", things)
+            for database, things in sorted(memory.prepared.items())
         ),
     ]
+
+
+def _memory_row(name: str, things: Things) -> Row:
+    return (name, things.size, things.count, 0, things.total)

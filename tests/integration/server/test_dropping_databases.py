@@ -13,7 +13,7 @@ from proxy.local.stack import Stack
 from tests.databases import Database, superuser_connection
 from tests.proxies import Proxy, running_proxy
 
-CACHES = '[[cache.rule]]\nname = "all"\ntables = ["*"]\nttl = "10m"\n'
+CACHES = '[[cache.rule]]\nname = "all"\ntables = ["*"]\nttl = "10min"\n'
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_clients_at_work_are_left_alone(proxy: Proxy, stack: Stack, names: list[
                 admin.execute(f"DROP DATABASE {name}")
             one.execute("COMMIT")
             assert one.execute("SELECT * FROM t").fetchall() == []
-        await_watch(stack, name)
+            await_watch(stack, name)
         admin.execute(f"DROP DATABASE {name}")
 
 
