@@ -5,7 +5,6 @@ Environment: PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE.
 """
 
 import os
-import sys
 
 import django
 from django.conf import settings
@@ -49,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
