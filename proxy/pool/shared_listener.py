@@ -247,7 +247,7 @@ class SharedListener(Borrower):
     def rest(self) -> None:
         """Close the connection if nobody needs it now."""
         backend = self.backend
-        if backend is not None and not self._channels and not self._queue:
+        if backend is not None and not self._channels and not any(self._coming.values()):
             self.backend = None
             backend.close()
             self._fail(_CLOSED)

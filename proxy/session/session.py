@@ -266,6 +266,8 @@ class Session(Downstream):
             self.client.transaction = Transaction()
             facts.in_transaction = False
             self._answer_command(plan.kind.upper(), IDLE)
+            if self.listening is not None:
+                self.listening.rest()
             return True
         return False
 

@@ -289,8 +289,20 @@ class Upstream(Revalidation):
         sql = b"" if listening is None or self._listened else listening.sql()
         if sql:
             self._listened = self._preparing = True
-            self._ask(sql, self._begun)
+            self._ask(sql, self._channels_shown)
         return bool(sql)
+
+    def _channels_shown(self, exchange: Exchange) -> None:
+        error = CANCELED if self._was_canceled() else exchange.error
+        if self._abandoned:
+            self._let_go()
+        elif error is None:
+            self._send()
+        else:
+            if self._client.facts.pinned is None:
+                self._listened = False
+                self._unlink(discard=True)
+            self._session.refuse(error)
 
     def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
         """What the session listens on may have changed; whether the answer's end has to wait."""
@@ -448,6 +460,8 @@ class Upstream(Revalidation):
         self._preparing = self._canceled = False
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
+        freeing = self._freeing
+        self._listened = self._freeing = False
         self._move_unknown()
         if self._abandoned:
             self._settle()
@@ -463,8 +477,7 @@ class Upstream(Revalidation):
                 session.close()
             else:
                 session.fatal(error)
-        elif self._freeing:
-            self._listened = self._freeing = False
+        elif freeing:
             session.idle()  # the client has its answer
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
