@@ -115,6 +115,16 @@ class PoolSettings(Section):
         "DISCARD ALL",
         description='cleans a connection after a client in session mode; "": it is closed instead',
     )
+    listen: Literal["shared", "pinned"] = Field(
+        "shared",
+        description="LISTEN outside session mode: on one connection for all clients of the "
+        "database, or on one that the client keeps",
+    )
+    listener_loss: Literal["close", "warn"] = Field(
+        "close",
+        description="when that connection is lost: close the clients that listen, or listen "
+        "again and warn them; of a database, not of a user",
+    )
     query_timeout: Duration = Field(
         0.0, description="a query that runs longer is cancelled, its client closed; 0: no limit"
     )
@@ -149,6 +159,11 @@ class LimitSettings(Section):
     )
     admin_clients: int = Field(
         3, ge=0, description="`auth.admins` taken beyond `server.max_client_connections`"
+    )
+    notification_backlog: Bytes = Field(
+        16 << 20,
+        description="notifications that may wait for a client that listens; one that lets more "
+        "wait is closed",
     )
     on_demand_databases: int = Field(
         100, ge=1, description='databases that `[database."*"]` serves at once'

@@ -28,6 +28,8 @@ from proxy.wire.server_login import ServerLogin
 
 log = structlog.get_logger(__name__)
 
+_NO_DATABASE: Final = errors.INVALID_CATALOG_NAME
+"""Tried again at once: it may have been made just now."""
 _JITTER: Final = 0.1
 """Part of max_lifetime by which a connection may end earlier, so that not all end at once."""
 
@@ -67,6 +69,8 @@ class Connections:
         self._last_error: PgError | None = None
         self._retry_at = 0.0
         self._closing = False
+        self._cold = False
+        """The database may be there no more: no connection but for those who wait."""
         self.retired = False
         """Nobody new comes, who waits is served."""
         self.paused = False
@@ -83,9 +87,10 @@ class Connections:
         """Begin to open a connection if there may be `most` and limits admit one more."""
         if self.size >= most or not self._may_open():
             return False
-        if self._last_error is not None and time.monotonic() < self._retry_at:
+        failed = self._last_error
+        if failed is not None and failed.sqlstate != _NO_DATABASE and self._too_early():
             if not self.backends and not self._connecting:
-                self._refuse_all(self._last_error)
+                self._refuse_all(failed)
             return False
         for limit in self._limits:
             if not limit.admits(self):
@@ -97,6 +102,9 @@ class Connections:
         self._connecting += 1
         spawn(self._connect(), f"connect {self.node.name}")
         return True
+
+    def _too_early(self) -> bool:
+        return time.monotonic() < self._retry_at
 
     def _may_open(self) -> bool:
         """Whether there is any sense in a further connection, as things are."""
@@ -120,6 +128,7 @@ class Connections:
             self._connect_failed(failure)
             return
         self._last_error = None
+        self._cold = False
         if backend.closed:
             self._ended()
             self.grow()

@@ -34,6 +34,8 @@ class Pool(Lending):
     ) -> None:
         counters = counters or Counters()
         super().__init__(node, database, login, settings, counters, limits, connect_query)
+        self._vacant = False
+        """The database is to be left alone."""
         self._told_until = float("-inf")
         """Who has waited since before has been told so."""
         for limit in self._limits:
@@ -130,7 +132,7 @@ class Pool(Lending):
 
     def _keep_warm(self) -> None:
         """Hold min_size connections open, as far as nobody else needs the places."""
-        least = min(self.settings.min_size, self.settings.size)
+        least = 0 if self._vacant or self._cold else min(self.settings.min_size, self.settings.size)
         while self.size < least and self._last_error is None and not self.retired:
             if self.hindrance() or not self._open(least):
                 break
@@ -198,6 +200,18 @@ class Pool(Lending):
         self._look_out()
         self._close_idle()
         self.grow()
+
+    def vacate(self) -> None:
+        """Close idle connections now and lent ones when they come back; open none but for those
+        who wait, until `occupy`."""
+        self._vacant = self._cold = True
+        self._renewed_at = time.monotonic()
+        self._look_out()
+        self._close_idle()
+
+    def occupy(self) -> None:
+        """After `vacate`: keep connections warm again, once one could be opened."""
+        self._vacant = False
 
     def retire(self) -> None:
         """Nobody new will come. Those who wait are still served, and connections then closed."""

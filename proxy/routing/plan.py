@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.sql.listening import Step, Verb
 from proxy.sql.statement import Analysis, Begin, KeyValue
 
 
@@ -110,8 +111,18 @@ class Plan:
     executes: str | None = None
     changes_schema: bool = False
     """DDL, or anything that may be: the catalogue must be loaded again after it."""
+    steps: tuple[Step, ...] = ()
+    """What decides on the channels that the session listens on, in order; see `sql.listening`."""
+    asks_channels: bool = False
+    """It calls pg_listening_channels()."""
+    notifies: bool = False
+    """NOTIFY or pg_notify() is in it."""
+    occupies: frozenset[str] = frozenset()
+    """Databases that must be free of others for it: DROP DATABASE and the like."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
+    listens: bool = field(init=False, default=False)
+    """There is a LISTEN among `steps`."""
     effects: bool = field(init=False, default=False)
     """It leaves something that a session must remember until its transaction ends."""
     reads_only: bool = field(init=False, default=False)
@@ -139,6 +150,7 @@ class Plan:
             and not self.deallocates_all
             and not self.ends_transaction
         )
+        object.__setattr__(self, "listens", any(one.verb is Verb.LISTEN for one in self.steps))
         object.__setattr__(self, "effects", effects)
         object.__setattr__(self, "reads_only", reads_only)
         object.__setattr__(self, "plain", plain)

@@ -13,6 +13,7 @@ from proxy.routing.rules import Subject, routing_rule, tables_covered
 from proxy.routing.sharded import shard_plan
 from proxy.routing.shards import NoShards, ShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.listening import in_order
 from proxy.sql.pins import joined
 from proxy.sql.statement import Analysis, Begin, Kind, Statement
 
@@ -87,6 +88,10 @@ class Planner:
             node_hint=self._effective_hint(node_hint, statements),
             changes_schema=any(verdict.changes_schema for verdict in verdicts),
             needs_session=any(verdict.needs_session for verdict in verdicts),
+            steps=in_order(each.step for each in statements),
+            asks_channels=any(_asks_channels(each) for each in statements),
+            notifies=any(_notifies(each) for each in statements),
+            occupies=frozenset(each.occupies for each in statements if each.occupies is not None),
             pins=joined(verdict.pins for verdict in verdicts),
             ends=self._ends(statements),
             settings=frozenset().union(
@@ -245,6 +250,15 @@ def _rolls_back(statement: Statement, text: str) -> bool:
         return False
     blanks = _LEADING_BLANKS.match(text)
     return _ROLLBACK.match(text, blanks.end() if blanks else 0) is not None
+
+
+def _asks_channels(statement: Statement) -> bool:
+    return any(name.endswith("pg_listening_channels") for name in statement.functions)
+
+
+def _notifies(statement: Statement) -> bool:
+    calls = any(name.endswith("pg_notify") for name in statement.functions)
+    return statement.kind is Kind.NOTIFY or calls
 
 
 def _deallocates_all(statement: Statement) -> bool:

@@ -1,5 +1,6 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 
@@ -17,13 +18,17 @@ from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.tasks import spawn
 from proxy.topology.build import build_topology, rebuild_topology
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters
 from proxy.topology.monitor import Monitor
 from proxy.topology.node import DatabaseTopology, Node
+from proxy.wire import errors
 from proxy.wire.errors import PgError
 from proxy.wire.passwords import PlainPassword
+
+_MOVED = PgError(errors.ADMIN_SHUTDOWN, "the database has another primary from now on")
 
 
 class Pools:
@@ -202,8 +207,13 @@ class Database:
             explain=explain,
             max_message_size=settings.server.max_message_size,
             sharded=own.sharding.enabled,
+            notification_backlog=settings.limits.notification_backlog,
         )
         self.monitor = self._watch(topology)
+        self._started = self._watching = False
+        self._vacant: set[object] = set()
+        """Who demands that it is left alone."""
+        self._changing = asyncio.Lock()
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         return Monitor(topology, self._login, self._settings.routing)
@@ -219,13 +229,45 @@ class Database:
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""
-        await self.monitor.start()
-        await self.catalogue.start()
+        self._started = True
+        await self._adjust()
+
+    async def _adjust(self) -> None:
+        """Watch, or don't, as things are."""
+        async with self._changing:
+            wanted = self._started and not self._vacant
+            if wanted and not self._watching:
+                self._watching = True
+                await self.monitor.start()
+                await self.catalogue.start()
+            elif self._watching and not wanted:
+                self._watching = False
+                await self.monitor.stop()
+                await self.catalogue.stop()
+
+    async def vacate(self, reason: object) -> None:
+        """Close every connection to it that nobody uses, until `occupy` with the same reason."""
+        self._vacant.add(reason)
+        self.context.listener.rest()
+        for pool in self.pools:
+            pool.vacate()
+        await self._adjust()
+
+    def occupy(self, reason: object, watch: bool) -> None:
+        """Go on as before; perhaps it is another database of the same name. `watch`: at once."""
+        self._vacant.discard(reason)
+        self._started = self._started and watch
+        self.context.welcomes.clear()
+        for pool in self.pools:
+            pool.occupy()
+        self.catalogue.invalidate()
+        spawn(self._adjust(), f"watch {self.context.name}")
 
     async def stop(self) -> None:
         """Stop watching, close idle server connections."""
-        await self.monitor.stop()
-        await self.catalogue.stop()
+        self._started = False
+        await self._adjust()
+        self.context.listener.close()
         for pool in self.pools:
             pool.close()
 
@@ -247,6 +289,8 @@ class Database:
         self._settings = settings
         context.settings, context.routing = own, settings.routing
         context.pool_settings = pool_settings(settings, name, "")
+        context.listener.relistens = context.pool_settings.listener_loss == "warn"
+        context.notification_backlog = settings.limits.notification_backlog
         context.replicas = own.replicas
         context.max_lag = settings.routing.max_lag
         if context.read_your_writes != settings.routing.read_your_writes:
@@ -254,7 +298,10 @@ class Database:
         context.read_your_writes = settings.routing.read_your_writes
         context.max_message_size = settings.server.max_message_size
         before = context.topology.nodes()
+        primary = context.topology.primary
         gone = rebuild_topology(context.topology, own, self._dialing)
+        if context.topology.primary is not primary:
+            context.listener.move(_MOVED)
         self.pools.retire(gone)
         self.pools.configure(settings)
         if own.connect_query != old_own.connect_query:
@@ -267,9 +314,11 @@ class Database:
         ):
             self._login = login
             context.welcomes.clear()
-            await self.monitor.stop()
-            self.monitor = self._watch(context.topology)
-            await self.monitor.start()
+            async with self._changing:
+                await self.monitor.stop()
+                self.monitor = self._watch(context.topology)
+                if self._watching:
+                    await self.monitor.start()
             self.catalogue.move(context.topology.primary.address, login)
         if (settings.routing, settings.cache, own) != (old.routing, old.cache, old_own):
             self._replan(self.catalogue.current)

@@ -82,6 +82,14 @@ class OnDemand:
                 log.info("database without clients is dropped", database=name)
                 self._drop(name)
 
+    def unwatch(self, name: str) -> bool:
+        """Watch it again only after its next server connection: it may be there no more. Whether it
+        is one of these."""
+        state = self._made.get(name)
+        if state is not None:
+            state.watched = False
+        return state is not None
+
     def _unused(self, seconds: float) -> bool:
         limit = self._process.settings.limits.on_demand_idle_timeout
         return limit > 0 and seconds > limit

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from proxy.server.ondemand import OnDemand
 from proxy.server.operations import Operations
 from proxy.server.security import Security
 from proxy.server.signals import SIGNALS
+from proxy.server.vacancies import Vacancies
 from proxy.session import relay, timeouts
 from proxy.session.admission import Admission
 from proxy.session.login import Console, Reception
@@ -70,6 +71,8 @@ class Seat:
     """A cancel request whose key another worker may have given out, and whom to tell of its end."""
     schema_changed: Callable[[str], None]
     """A schema change of this database has passed through here."""
+    occupancy: Callable[[str, frozenset[str], int], Awaitable[None]]
+    """Has the other workers "vacate" or "occupy" databases (see `server.vacancies`)."""
 
 
 class Process:
@@ -98,6 +101,7 @@ class Process:
         """Those configured, and those made on demand."""
         self.limits = Limits(settings)
         self.on_demand = OnDemand(self)
+        self.vacancies = Vacancies(self)
         self.registry = Registry(
             self._client_left,
             self._cancel_asked,
@@ -111,7 +115,7 @@ class Process:
         self.stopping: Ending | None = None
         self.security = _security(settings)
         self._read = read
-        self._seat = seat
+        self.seat = seat
         self._sockets = sockets or systemd.Activated()
         self._leaving: list[Database] = []
         """Configured no more, but with clients."""
@@ -154,7 +158,7 @@ class Process:
         )
         self.operations = operations = Operations(self, self._read)
         self.insight = self._insight(operations)
-        if self._seat is None:
+        if self.seat is None:
             self._console = AdminConsole(self.insight, self.registry)
             self._visitors = self._console
             await self._listen()
@@ -162,7 +166,7 @@ class Process:
             self.receive(settings)
         self._sweeper = spawn(self._sweep(), "pool sweeper")
         log.info(
-            "listening" if self._seat is None else "serving",
+            "listening" if self.seat is None else "serving",
             sql=str(self.address),
             unix=str(self.unix_path) if self.unix_path else "off",
             client_tls=settings.client_tls.mode,
@@ -175,10 +179,11 @@ class Process:
         """Add a database, which is not watched yet."""
         results = self.cache.results if self.cache else None
         database = Database(name, settings, self.auth, results, self.security, self.limits)
+        database.context.vacate = self.vacancies.begin
         self.databases[name] = database
         self._topologies.append(database.context.topology)
-        if self._seat is not None:
-            tell, told = self._seat.schema_changed, name
+        if self.seat is not None:
+            tell, told = self.seat.schema_changed, name
             database.catalogue.on_schema_change = lambda: tell(told)
         if self.operations is not None and self.operations.paused:
             database.pause()
@@ -295,6 +300,7 @@ class Process:
             self.security.refresh()
             for database in self.all_databases():
                 database.pools.sweep(now)
+                database.context.listener.sweep(now)
             await self.on_demand.sweep(now)
             if times_out(self.settings):
                 await timeouts.sweep(self.registry, time.perf_counter())

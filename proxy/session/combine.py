@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.routing.plan import Access, Plan, Refusal
+from proxy.sql.listening import Step, in_order
 from proxy.sql.pins import joined
 from proxy.sql.statement import Analysis
 from proxy.wire import errors
@@ -40,6 +41,10 @@ def combine(plans: Sequence[Plan]) -> Plan:
         writes=frozenset().union(*(plan.writes for plan in plans)),
         reads=frozenset().union(*(plan.reads for plan in plans)),
         touches_tables=any(plan.touches_tables for plan in plans),
+        steps=steps_of(plans),
+        asks_channels=any(plan.asks_channels for plan in plans),
+        notifies=any(plan.notifies for plan in plans),
+        occupies=frozenset().union(*(plan.occupies for plan in plans)),
         needs_session=any(plan.needs_session for plan in plans),
         node_hint="primary" if "primary" in hints else strictest.node_hint,
         cache=None,
@@ -67,10 +72,16 @@ def _restores(plans: Sequence[Plan]) -> frozenset[str]:
     return restored
 
 
+def steps_of(plans: Sequence[Plan]) -> tuple[Step, ...]:
+    """Their steps; see `sql.listening`."""
+    return in_order(step for plan in plans for step in (plan.steps or (None,)))
+
+
 def unexecuted(plan: Plan) -> Plan:
     """What is left of a plan where its statement is only parsed or described: where it goes."""
     deallocates = plan.deallocates or plan.deallocates_all
-    if not (plan.effects or plan.pins or plan.ends or plan.rolls_back or deallocates):
+    leaves = plan.effects or plan.pins or plan.ends or plan.rolls_back or deallocates
+    if not (leaves or plan.steps or plan.asks_channels or plan.occupies):
         return plan
     return replace(
         plan,
@@ -83,6 +94,9 @@ def unexecuted(plan: Plan) -> Plan:
         restores=frozenset(),
         resets_all=False,
         sets_transaction=False,
+        steps=(),
+        asks_channels=False,
+        occupies=frozenset(),
         pins=None,
         ends=frozenset(),
         deallocates=None,

@@ -8,10 +8,12 @@ from proxy.cache.results import ResultCache
 from proxy.config.settings import DatabaseSettings, PoolSettings, ReplicaSettings, RoutingSettings
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState
+from proxy.pool.shared_listener import SharedListener
 from proxy.routing.plan import Plan
 from proxy.session.client import Client
 from proxy.session.plans import PlanCache
 from proxy.session.prepared import PreparedRegistry
+from proxy.session.vacancy import Vacancy
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters, Tally
 from proxy.topology.node import DatabaseTopology, Node
@@ -76,6 +78,15 @@ class DatabaseContext:
     """No new clients, by an administrator's order."""
     paused: bool = False
     """No server connection is lent, by an administrator's order."""
+    vacate: (
+        Callable[["DatabaseContext", frozenset[str], Callable[[Vacancy], None]], None] | None
+    ) = None
+    """Keeps Penstock away from databases (their names on the server) while a statement demands that
+    nobody is connected to them; hands out what ends that."""
+    listener: SharedListener = field(init=False)
+    """Listens for all clients in transaction or statement mode."""
+    notification_backlog: int = 0
+    """Bytes of notifications that may wait for one client; 0: any number."""
     cached: dict[str, Tally] = field(default_factory=dict)
     """Answers from the cache, by kind of statement."""
 
@@ -83,6 +94,10 @@ class DatabaseContext:
         self.replicas = self.settings.replicas
         self.max_lag = self.routing.max_lag
         self.read_your_writes = self.routing.read_your_writes
+        self.listener = SharedListener(
+            self.name, lambda user: self.pool_of(self.topology.primary, user)
+        )
+        self.listener.relistens = self.pool_settings.listener_loss == "warn"
 
     def keeps_backends(self, user: str) -> bool:
         """Whether each client has a connection to the primary of its own from its login on."""

@@ -4,6 +4,7 @@
 """
 
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from proxy.net.channel import Channel, ChannelProtocol
 from proxy.routing.plan import Plan
@@ -14,7 +15,11 @@ from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
 from proxy.session.prepared import Prepared
+from proxy.session.vacancy import Vacancy
 from proxy.wire.errors import PgError
+
+if TYPE_CHECKING:
+    from proxy.session.listening import Listening
 
 
 class Downstream(ChannelProtocol):
@@ -26,6 +31,10 @@ class Downstream(ChannelProtocol):
         self.state = states.IDLE
         self.congested = False
         """The client doesn't read as fast as it is written to."""
+        self.listening: Listening | None = None
+        """Its LISTENs, once there has been one that others' connection serves."""
+        self.vacancy: Vacancy | None = None
+        """For the statement that runs, if it demands that nobody is connected to a database."""
         self._transport: Channel | None = None
         self._reading_paused = False
         self._plan: Plan = NOTHING
@@ -85,6 +94,9 @@ class Downstream(ChannelProtocol):
 
     def close(self) -> None:
         """Close the connection; the server side is cleaned up."""
+
+    def overwhelmed(self, error: PgError) -> None:
+        """The client doesn't take what waits for it: close at once."""
 
     def skip_to_sync(self) -> None:
         """The server reported an error to a flush that was synced early."""

@@ -29,6 +29,7 @@ from proxy.wire.framing import split_messages, whole_messages
 
 _PARAMETER_STATUS: Final = ord("S")
 _ERROR: Final = ord("E")
+_NOTIFICATION: Final = ord("A")
 _MOST_RETRIES: Final = 2
 _LATE_COMMITS: Final = (1.0, 5.0, 30.0)
 """Seconds after a write's outcome became unknown at which its tables' epochs move once more."""
@@ -78,6 +79,10 @@ class Link(Borrower):
         """A RESET told the client the server's default where it has its own."""
         self._aside = b""
         """Part of a message that came outside any answer."""
+        self._listened = False
+        """The backend listens on channels that the client hears of by another way."""
+        self._freeing = False
+        """It is being told to do so no more."""
         self._parting = False
         """The client has been passed an error that came outside any answer."""
         self.pooling = context.pool_settings_of(client.user)
@@ -108,6 +113,11 @@ class Link(Borrower):
     def mid_message(self) -> bool:
         """Whether the client has been sent part of a message."""
         return self._relay.mid_message
+
+    @property
+    def listens_itself(self) -> bool:
+        """Whether the session's own backend listens, and stays with it."""
+        return any("listen" in reason.lower() for reason in self._pins)
 
     def forget_pools(self) -> None:
         """Nodes may have changed: ask for each pool anew."""
@@ -196,6 +206,12 @@ class Link(Borrower):
                 self._note_parameters([body])
             elif kind == _ERROR:
                 self._parting = True
+        if data and self._listened:
+            data = b"".join(
+                messages.message(bytes((kind,)), body)
+                for kind, body in split_messages(data)
+                if kind != _NOTIFICATION
+            )
         if data:
             self._session.write(data)
 

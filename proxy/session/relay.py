@@ -105,6 +105,7 @@ class Relay:
         "errors",
         "failed_acks",
         "held",
+        "muted",
         "noteworthy",
         "rest",
         "retry",
@@ -137,6 +138,8 @@ class Relay:
         """A statement turned out to be another than the client was told: nothing is passed on."""
         self.held = b""
         """The end of an answer that may be passed on only when the caller says so."""
+        self.muted = False
+        """Notifications are not passed on: the client gets them by another way."""
         self.rest = b""
         self._flags = 0
         self._table = _TABLES[0]
@@ -168,10 +171,11 @@ class Relay:
         self.awaiting = readies
         flags = 0
         self.done = False
-        if acks or may_retry or capture_room or hold or not readies or self._flags:
+        capture = capture_room or self.muted
+        if acks or may_retry or capture or hold or not readies or self._flags:
             flags = (
                 (_ACKS if acks else 0)
-                | (_CAPTURE if capture_room else 0)
+                | (_CAPTURE if capture else 0)
                 | (_RETRY if may_retry or heals else 0)
                 | (_ON_PRIMARY if heals and not may_retry else 0)
                 | (_HOLD if hold else 0)
@@ -333,6 +337,8 @@ class Relay:
             self._no_retry()
         elif kind in (_NOTICE, _NOTIFICATION):
             self._capture = None
+            if self.muted and kind == _NOTIFICATION:
+                return b""
         else:
             self._no_retry()
             self._holding = self._holding or (kind == _COMMAND_COMPLETE and self._flags & _HOLD > 0)

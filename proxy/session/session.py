@@ -15,7 +15,7 @@ from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
 from proxy.session import caching, sequences, states
-from proxy.session.answers import answer, failure
+from proxy.session.answers import CACHEABLE_SHAPES, answer, failure
 from proxy.session.batch import (
     CLOSES,
     FLUSH,
@@ -28,10 +28,11 @@ from proxy.session.batch import (
     Batch,
 )
 from proxy.session.client import Client
-from proxy.session.combine import NOTHING, combine, unexecuted
+from proxy.session.combine import NOTHING, combine, on_primary, unexecuted
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
+from proxy.session.listening import Listening, listening_is_shared
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import (
     ABORTED,
@@ -42,6 +43,7 @@ from proxy.session.transaction import (
     Transaction,
 )
 from proxy.session.upstream import Upstream
+from proxy.session.vacancy import Vacancy
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
@@ -181,6 +183,10 @@ class Session(Downstream):
         self._plan = plan = self._plan_of(batch)
         if self.client.transaction.failed:
             self._start_in_failed(batch, plan)
+        elif (self.listening is not None or plan.listens) and self._listens(batch, plan):
+            pass  # it has been answered, or goes on when its channels are listened on
+        elif plan.occupies and self._vacates(plan):
+            pass  # it goes on when nobody of Penstock's idles in those databases
         elif self.upstream.unsynced or (
             not self._answered_here(batch, plan)
             and (plan.cache is None or not self._ask_cache(batch, plan))
@@ -260,6 +266,8 @@ class Session(Downstream):
             self.client.transaction = Transaction()
             facts.in_transaction = False
             self._answer_command(plan.kind.upper(), IDLE)
+            if self.listening is not None:
+                self.listening.rest()
             return True
         return False
 
@@ -320,6 +328,95 @@ class Session(Downstream):
                 closed = reference.action == CLOSES
                 self._intake.undo(reference.client_name, reference.prepared, closed)
 
+    # LISTEN
+
+    def _listens(self, batch: Batch, plan: Plan) -> bool:
+        """See to the channels that the batch is about; whether that is all for now."""
+        listening = self._listening_for(plan)
+        if listening is None:
+            return False
+        objection = listening.objection(plan, self.upstream.unsynced)
+        if objection is not None:
+            self.refuse(objection)
+            return True
+        if plan.asks_channels and listening.outlook.channels:
+            self._plan = on_primary(plan)
+        wanted = () if self.upstream.unsynced else listening.wanted(plan.steps)
+        if not wanted:
+            return self._listens_now(batch, plan, listening)
+        self.state = states.WAITING
+        listening.subscribe(wanted, self.client.user, self._subscribed)
+        return True
+
+    def _listening_for(self, plan: Plan) -> Listening | None:
+        """What serves the session's LISTENs; None where its own backend does."""
+        listening, upstream = self.listening, self.upstream
+        if upstream.listens_itself:
+            return None
+        if listening is not None:
+            if listening.unshared and upstream.unsynced:
+                return None
+            listening.unshared = ""
+        elif plan.listens and listening_is_shared(upstream.pooling):
+            context = self.context
+            listening = Listening(self, context.listener, context.notification_backlog)
+            self.listening = listening
+        return listening
+
+    def _listens_now(self, batch: Batch, plan: Plan, listening: Listening) -> bool:
+        """Answer a LISTEN or UNLISTEN that stands alone; whether it was one."""
+        transaction, steps = self.client.transaction, plan.steps
+        alone = len(steps) == len(plan.analysis.statements) == 1 and plan.kind == "listen"
+        if alone and batch.shape in CACHEABLE_SHAPES and not self.upstream.unsynced:
+            listening.settle(steps, False, False, transaction.status == IDLE)
+            verb = steps[0].verb.value.rstrip(" *")
+            self._answer_command(verb, transaction.status)
+            return True
+        if plan.ends_transaction and transaction.deferred is not None:
+            listening.settle(steps, False, False, True)
+        return False
+
+    def _subscribed(self, error: PgError | None) -> None:
+        """The channels are listened on from now on, or can't be."""
+        batch, plan, listening = self._batch, self._plan, self.listening
+        if self.state != states.WAITING or batch is None or listening is None:
+            return
+        if error is not None and listening.used:
+            self.refuse(error)
+        elif error is not None:
+            listening.unshared = f"no connection listens for all ({error.message})"
+            self._go_upstream(None)
+        elif not self.client.transaction.failed and (
+            self._listens_now(batch, plan, listening) or self._answered_here(batch, plan)
+        ):
+            self.idle()
+        else:
+            self._go_upstream(None)
+
+    # DROP DATABASE and the like
+
+    def _vacates(self, plan: Plan) -> bool:
+        """Have databases vacated for this; false where there is no need."""
+        vacate = self.context.vacate
+        outside = self.client.transaction.status == IDLE and not self.upstream.unsynced
+        if vacate is None or not outside or plan.access is Access.REFUSE:
+            return False
+        self.state = states.WAITING
+        vacate(self.context, plan.occupies, self._vacated)
+        return True
+
+    def _vacated(self, vacancy: Vacancy) -> None:
+        if self.state == states.WAITING:
+            self.vacancy = vacancy
+            self._go_upstream(None)
+        else:
+            vacancy.end()
+
+    def _occupy(self) -> None:
+        vacancy, self.vacancy = self.vacancy, None
+        if vacancy is not None:
+            vacancy.end()
+
     # The cache
 
     def _ask_cache(self, batch: Batch, plan: Plan) -> bool:
@@ -360,6 +457,10 @@ class Session(Downstream):
             return
         self.state = states.IDLE
         self._copy = None
+        if self.vacancy is not None:
+            self._occupy()
+        if self.listening is not None and self.client.transaction.status == IDLE:
+            self.listening.rest()
         if self._intake.gathering or self._reading_paused:
             self.run()
 
@@ -441,6 +542,15 @@ class Session(Downstream):
         self.congested = False
         self.upstream.pause_reading(False)
         self.run()
+        if self.listening is not None and self.state == states.IDLE:
+            self.idle()
+
+    def overwhelmed(self, error: PgError) -> None:
+        """The client doesn't take what waits for it: close at once."""
+        transport = self._transport
+        self.fatal(error)
+        if transport is not None:
+            transport.abort()
 
     def fatal(self, error: PgError) -> None:
         """Tell the client why, and close."""
@@ -462,5 +572,8 @@ class Session(Downstream):
         if self.state == states.CLOSED:
             return
         self.state = states.CLOSED
+        self._occupy()
+        if self.listening is not None:
+            self.listening.leave()
         self.upstream.abandon()
         self._on_closed(self)

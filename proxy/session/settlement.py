@@ -19,7 +19,7 @@ from proxy.session.link import Link
 from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE, IN_TRANSACTION, Transaction
-from proxy.sql.pins import HELD_CURSORS, SEQUENCE_PIN, is_over
+from proxy.sql.pins import HELD_CURSORS, SEQUENCE_PIN, is_over, relieved
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -29,6 +29,7 @@ _SETTINGS_UNKNOWN = PgError(
     "connect again: settings that were changed last may not be in force",
 )
 _EXECUTE: Final = 69
+_READY: Final = b"Z\0\0\0\5"
 
 _DEALLOCATED: Final = frozenset({"PREPARE"})
 _DISCARDED: Final = _DEALLOCATED | {
@@ -104,9 +105,10 @@ class Settlement(Link):
             return
         assert backend is not None
         for plan in self._plans:
-            if plan.pins is not None and self._took_hold(plan):
-                self._pins.add(plan.pins)
-                facts.pinned = facts.pinned or plan.pins
+            pins = self._pins_of(plan) if plan.pins is not None else None
+            if pins is not None and self._took_hold(plan):
+                self._pins.add(pins)
+                facts.pinned = facts.pinned or pins
             if plan.deallocates_all and not relay.errors:
                 backend.prepared.clear()
                 backend.unnamed = None
@@ -124,6 +126,14 @@ class Settlement(Link):
             if self._sequences.wrote(backend):
                 self._pins.add(SEQUENCE_PIN)
                 facts.pinned = facts.pinned or SEQUENCE_PIN
+
+    def _pins_of(self, plan: Plan) -> str | None:
+        """Why the plan keeps its backend, as things are: LISTEN does only where nobody else
+        listens for the session."""
+        listening = self._session.listening
+        if listening is None or plan.pins is None or "LISTEN" not in plan.pins:
+            return plan.pins
+        return relieved(plan.pins, "LISTEN", listening.unshared)
 
     def _unpin(self, gone: frozenset[str]) -> None:
         """State of these kinds is no more; without any the backend need not be kept."""
@@ -159,6 +169,9 @@ class Settlement(Link):
             pass
         elif self.route is not None and not self._abandoned:
             self._session.count(self.route)
+        listening = self._session.listening
+        if listening is not None and relay.status == IDLE and passed[-6:-1] == _READY:
+            passed = passed[:-6] + listening.take() + passed[-6:]
         if passed:
             self._session.write(passed)
         if relay.rest and (
@@ -282,9 +295,21 @@ class Settlement(Link):
         """Give the backend back unless the session keeps it, and go on."""
         if self._abandoned:
             self._part()
+        elif self._listened and self.backend is not None:
+            self._freeing = True
+            self._ask(b"UNLISTEN *", self._unlistened)
+            return
         elif self._client.facts.pinned is None and not self._keeps_backend:
             self._unlink(discard=False)
         self._session.idle()
+
+    def _unlistened(self, exchange: Exchange) -> None:
+        """The backend has been freed of LISTENs that are served elsewhere."""
+        self._listened = self._freeing = False
+        if exchange.error is not None:
+            self._session.fatal(exchange.error)
+        else:
+            self._let_go()
 
     @property
     def _rests(self) -> bool:
@@ -304,7 +329,8 @@ class Settlement(Link):
         elif self._keeps_backend or not cleanable:
             self._unlink(discard=True)
         else:
-            self._unlink(discard=False, clean_with=DISCARD_ALL if self._pins else None)
+            clean = bool(self._pins) or self._listened
+            self._unlink(discard=False, clean_with=DISCARD_ALL if clean else None)
 
     def roll_back(self, done: Callable[[], None]) -> None:
         """End a transaction that has failed for the client, whatever the server thinks of it."""
@@ -317,6 +343,8 @@ class Settlement(Link):
             done()
             transaction = self._client.transaction
             self._client.transaction = Transaction()
+            if self._session.listening is not None:
+                self._session.listening.rolled_back()
             self._move_after(frozenset(transaction.writes))
             transaction.touched.clear()
             self._client.transaction = transaction

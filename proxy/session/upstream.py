@@ -18,12 +18,14 @@ from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
 from proxy.session import caching, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
-from proxy.session.combine import NOTHING, combine, on_primary
+from proxy.session.combine import NOTHING, combine, on_primary, steps_of
+from proxy.session.listening import UNCLEAR
 from proxy.session.pipeline import answers_to, may_copy_in
 from proxy.session.relay import Relay
 from proxy.session.revalidation import CANCELED, Revalidation
 from proxy.session.sharding import shard_of
 from proxy.session.transaction import ABORTED, FAILED, IDLE, NO_TRANSACTIONS
+from proxy.sql.listening import too_involved
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
@@ -195,6 +197,8 @@ class Upstream(Revalidation):
         assert backend.transport is not None
         if self.unsynced and batch.end in (QUERY, FUNCTION_CALL) and not self._may_follow():
             return
+        if plan.asks_channels and self._shows_channels():
+            return
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
             payload, acks, plain = batch.payload, None, True
@@ -213,6 +217,8 @@ class Upstream(Revalidation):
             payload, readies = payload[:-5] + messages.SYNC, 1
             self._early_sync = True
         transaction = self._client.transaction
+        if self._session.listening is not None:
+            self._relay.muted = self._may_listen(plan)
         if self.unsynced:
             self._relay.extend(readies, acks)
         else:
@@ -268,6 +274,64 @@ class Upstream(Revalidation):
         else:
             self._session.run()
 
+    # LISTEN
+
+    def _may_listen(self, plan: Plan) -> bool:
+        """Whether the backend listens from this plan on for what the client hears of elsewhere."""
+        listening = self._session.listening
+        if listening is not None and not listening.unshared and listening.sends(plan):
+            self._listened = not self.listens_itself
+        return self._listened
+
+    def _shows_channels(self) -> bool:
+        """Have the backend listen on the session's channels, for pg_listening_channels() to say."""
+        listening = self._session.listening
+        sql = b"" if listening is None or self._listened else listening.sql()
+        if sql:
+            self._listened = self._preparing = True
+            self._ask(sql, self._channels_shown)
+        return bool(sql)
+
+    def _channels_shown(self, exchange: Exchange) -> None:
+        error = CANCELED if self._was_canceled() else exchange.error
+        if self._abandoned:
+            self._let_go()
+        elif error is None:
+            self._send()
+        else:
+            if self._client.facts.pinned is None:
+                self._listened = False
+                self._unlink(discard=True)
+            self._session.refuse(error)
+
+    def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
+        """What the session listens on may have changed; whether the answer's end has to wait."""
+        listening, relay = self._session.listening, self._relay
+        if listening is None or listening.unshared:
+            return False
+        steps = steps_of([plan for plan in self._plans if plan is not NOTHING])
+        if relay.errors and len(self._plans) > 1 and too_involved(steps, False):
+            self._session.fatal(UNCLEAR)
+            return True
+        missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
+        own = relay.status == IDLE and listening.has_own()
+        if self._abandoned or not (missing or own):
+            return False
+
+        def heard(error: PgError | None) -> None:
+            if error is not None and missing:
+                self._session.fatal(error)
+            else:
+                self._deliver_settled(passed)
+
+        self._settling = True
+        self._session.state = states.WAITING
+        if missing:
+            listening.subscribe(missing, self._client.user, heard)
+        else:
+            listening.hear_own(heard)
+        return True
+
     # The answer
 
     def backend_data(self, data: bytes) -> None:
@@ -320,7 +384,7 @@ class Upstream(Revalidation):
             if relay.errors:
                 self._note_errors()
             self._note_descriptions()
-        transaction.status = relay.status
+        aborted, transaction.status = transaction.status == FAILED, relay.status
         if self._early_sync:
             passed = self._without_ready(passed)
         if self._fill is not None:
@@ -330,12 +394,24 @@ class Upstream(Revalidation):
         self._note_effects()
         if relay.status != IDLE:
             transaction.effects = True  # it is a transaction now, whatever began it
+            if self._settle_channels(passed + relay.held, aborted):
+                return
             self._deliver(passed + relay.held)
             if self._single_statements and not self._abandoned:
                 self._session.fatal(NO_TRANSACTIONS)
             return
         if relay.held:
             passed += relay.held
+        if self._session.vacancy is not None:
+            self._session.state = states.WAITING
+            self._settling = True
+            self._session.vacancy.forget_results(lambda: self._deliver_settled(passed))
+        elif not self._settle_channels(passed, aborted):
+            self._deliver_settled(passed)
+
+    def _deliver_settled(self, passed: bytes) -> None:
+        """Let the client have the end of its answer once what it wrote is out of the cache."""
+        transaction = self._client.transaction
         if transaction.writes and self._context.cache is not None:
             self._deliver_invalidated(passed, self._context.cache)
         else:
@@ -384,6 +460,8 @@ class Upstream(Revalidation):
         self._preparing = self._canceled = False
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
+        freeing = self._freeing
+        self._listened = self._freeing = False
         self._move_unknown()
         if self._abandoned:
             self._settle()
@@ -399,6 +477,8 @@ class Upstream(Revalidation):
                 session.close()
             else:
                 session.fatal(error)
+        elif freeing:
+            session.idle()  # the client has its answer
         elif self._settling:
             pass  # the epochs' answer will go on from here, and find no backend
         elif session.state == states.IDLE or (session.state == states.WAITING and not in_exchange):

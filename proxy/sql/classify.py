@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from proxy.sql import copying, explaining, pins, prepared, settings, transactions
+from proxy.sql.exclusive import occupied
 from proxy.sql.functions import called
 from proxy.sql.lexer import Lexeme, Token, string_value
+from proxy.sql.listening import step_of
 from proxy.sql.query import VERBS, NotUnderstood, query
 from proxy.sql.settings import Changes
 from proxy.sql.split import is_atomic_routine
@@ -52,7 +54,7 @@ def classify(tokens: Sequence[Token], text: str) -> Statement:
         rule = _RULES.get(verb)
         if rule is None:
             raise NotUnderstood(f'no statement begins with "{tokens[0].text[:40]}"')
-        statement = rule(tokens)
+        statement = replace(rule(tokens), step=step_of(tokens), occupies=occupied(tokens))
     return with_session_facts(statement, tokens)
 
 

@@ -23,6 +23,7 @@ _PINNING_FUNCTIONS = {
 HELD_CURSORS = "DECLARE … WITH HOLD"
 """Of any name."""
 _AND = " and "
+_BECAUSE = ": "
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 _UNLOCK = "pg_advisory_unlock_all"
 _LOCKS = frozenset({"session advisory lock", "holds an advisory lock"})
@@ -46,9 +47,19 @@ def joined(reasons: Iterable[str | None]) -> str | None:
 def is_over(reason: str, ended: frozenset[str]) -> bool:
     """Whether nothing is left of what `reason` names once all of `ended` are gone."""
     return all(
-        part in ended or (part.startswith("DECLARE ") and HELD_CURSORS in ended)
+        part.partition(_BECAUSE)[0] in ended
+        or (part.startswith("DECLARE ") and HELD_CURSORS in ended)
         for part in reason.split(_AND)
     )
+
+
+def relieved(reason: str, of: str, because: str) -> str | None:
+    """The reasons without `of`, or, where that still holds `because` of something, saying so."""
+    parts = reason.split(_AND)
+    if because:
+        told = because.replace(_AND, ", ")
+        return _AND.join(f"{part}{_BECAUSE}{told}" if part == of else part for part in parts)
+    return _AND.join(part for part in parts if part != of) or None
 
 
 def ended(tokens: Sequence[Token]) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from proxy.sql.lexer import Token
+from proxy.sql.listening import Step, Verb
 from proxy.sql.query import VERBS, NotUnderstood
 from proxy.sql.statement import Kind, Statement
 
@@ -13,7 +14,7 @@ Classify = Callable[[Sequence[Token], str], Statement]
 def prepare(tokens: Sequence[Token], text: str, classify: Classify) -> Statement:
     """PREPARE name [(types)] AS statement, PREPARE TRANSACTION. Raises NotUnderstood."""
     if tokens[1:2] and tokens[1].word == "transaction":
-        return Statement(Kind.TWO_PHASE)
+        return Statement(Kind.TWO_PHASE, step=Step(Verb.PREPARE))
     if len(tokens) < 4 or not tokens[1].is_name:
         raise NotUnderstood("PREPARE without a name and a statement")
     inner = classify(query_in(after(tokens, "as")), text)

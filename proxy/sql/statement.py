@@ -6,6 +6,8 @@ Values only: `analyse` makes them, routing and the planner read them.
 import enum
 from dataclasses import dataclass, field
 
+from proxy.sql.listening import Step
+
 
 class Kind(enum.StrEnum):
     """What a statement is, by its leading verb. The value labels metrics."""
@@ -125,6 +127,10 @@ class Statement:
     """Why this leaves state on its connection that can't be replayed: LISTEN, temporary table, …"""
     ends: frozenset[str] = frozenset()
     """Reasons in `pins` of statements before it of which nothing is left after this one."""
+    step: Step | None = None
+    """What it means for the channels that the session listens on."""
+    occupies: str | None = None
+    """The database of which it demands that nobody else is connected to it."""
     sets_transaction: bool = False
     """SET TRANSACTION and the like: the transaction's modes may differ from what BEGIN said."""
     chains: bool = False

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import asyncpg
 import structlog
 
 from proxy.sql.catalogue import Catalogue, View
@@ -20,6 +21,8 @@ _LOAD_TIMEOUT = 30.0
 _LOCK_TIMEOUT = "2s"
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE_WITHOUT = 15.0
+"""Where the server has no such database: each try is a line in its log."""
 
 OnChange = Callable[[Catalogue], None]
 """Called with each catalogue that differs from the one before, before `usable_for_cache` allows
@@ -114,13 +117,15 @@ class CatalogueWatch:
     async def _run(self) -> None:
         pause = _FIRST_PAUSE
         while True:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting, longest = self._waiting, [], _LONGEST_PAUSE
             succeeded = False
             try:
                 await self._look(wanted=bool(waiting))
                 succeeded = True
             except LOST as error:
                 self._report(reason(error))
+                if isinstance(error, asyncpg.InvalidCatalogNameError):
+                    longest = _LONGEST_PAUSE_WITHOUT
             except Exception as error:  # the next try may fare better, and none is not an option
                 log.exception("the catalogue watch failed", database=self._address.database)
                 self._report(repr(error))
@@ -133,7 +138,7 @@ class CatalogueWatch:
             else:
                 self._disconnect()
                 await self._sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, longest)
 
     async def _look(self, *, wanted: bool) -> None:
         """Load if `wanted`, or where the server's fingerprint moved."""

@@ -48,7 +48,9 @@ _FLUSH = "SELECT pg_logical_emit_message(true, 'penstock', '')"
 
 
 class Unreachable(Exception):
-    """The node can't be asked; the text says why."""
+    """The node can't be asked; the text says why. `is_there`: not for want of its database."""
+
+    is_there = True
 
 
 class Probe:
@@ -79,7 +81,9 @@ class Probe:
         except TimeoutError as error:
             raise Unreachable(f"no connection within {patience:g} s") from error
         except LOST as error:
-            raise Unreachable(reason(error)) from error
+            unreachable = Unreachable(reason(error))
+            unreachable.is_there = not isinstance(error, asyncpg.InvalidCatalogNameError)
+            raise unreachable from error
         try:
             row = await _answer(connection, patience, lambda: connection.fetchrow(_IDENTITY))
             assert row is not None  # no FROM, so always one row

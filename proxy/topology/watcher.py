@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE_WITHOUT = 15.0
+"""Where the server has no such database: each try is a line in its log."""
 
 Observe = Callable[[Identity, Reading], bool]
 """Takes an answer; true where the node's WAL should be flushed now."""
@@ -70,7 +72,7 @@ class Watcher:
     async def _run(self) -> None:
         pause = _FIRST_PAUSE
         while True:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting, longest = self._waiting, [], _LONGEST_PAUSE
             try:
                 if self._probe is None:
                     await self._open()
@@ -78,6 +80,7 @@ class Watcher:
                 failure = None
             except Unreachable as error:
                 failure = str(error)
+                longest = _LONGEST_PAUSE if error.is_there else _LONGEST_PAUSE_WITHOUT
             except Exception as error:  # a node that nobody watches must not pass for healthy
                 log.exception("the monitor failed", node=self._node.name)
                 failure = f"the monitor failed: {error!r}"
@@ -90,7 +93,7 @@ class Watcher:
                 self._close()
                 self._lost(failure)
                 await self._sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, longest)
 
     async def _open(self) -> None:
         self._probe = probe = await Probe.open(self._node.address, self._login, self._patience)

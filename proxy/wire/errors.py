@@ -92,9 +92,12 @@ def error_response(
     return b"E" + _LENGTH.pack(len(body) + 4) + body
 
 
-def notice_response(text: str) -> bytes:
+def notice_response(text: str, severity: str = "NOTICE") -> bytes:
     """A NoticeResponse message."""
-    body = b"SNOTICE\0VNOTICE\0C00000\0M" + text.replace("\0", "").encode() + b"\0\0"
+    level = severity.encode()
+    sqlstate = b"01000" if severity == "WARNING" else b"00000"
+    head = b"S" + level + b"\0V" + level + b"\0C" + sqlstate + b"\0M"
+    body = head + text.replace("\0", "").encode() + b"\0\0"
     return b"N" + _LENGTH.pack(len(body) + 4) + body
 
 

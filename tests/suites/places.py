@@ -74,7 +74,7 @@ def _config(stack: Stack, suite: Suite, setting: Setting) -> str:
         f'[database.{name}.primary]\nhost = "{stack.primary.host}"\nport = {stack.primary.port}\n'
         for name in suite.further_databases
     )
-    return render_config(
+    text = render_config(
         stack,
         database=suite.database,
         listen="127.0.0.1:0",
@@ -85,6 +85,8 @@ def _config(stack: Stack, suite: Suite, setting: Setting) -> str:
         + others
         + (_CACHE_ALL if setting.routed else ""),
     )
+    # Tests make roles and log in as them.
+    return text.replace("[auth]\n", f'[auth]\nauth_user = "{SUPERUSER}"\n', 1)
 
 
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:

@@ -1,6 +1,7 @@
 """The values behind the console's views, gathered from a running process when somebody asks."""
 
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,8 +22,10 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    Things,
 )
 from proxy.admin.console.statistics import QueriesByName
+from proxy.admin.console.weighing import total
 from proxy.cache.service import CacheService
 from proxy.cache.statistics import Statistics
 from proxy.config.pooling import database_caps
@@ -30,6 +33,7 @@ from proxy.config.settings import Settings
 from proxy.net.channel import Channel
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
+from proxy.pool.shared_listener import APPLICATION_NAME, SharedListener
 from proxy.session import states
 from proxy.session.context import DatabaseContext
 from proxy.session.registry import Registry
@@ -74,11 +78,13 @@ class Insight:
             for session in self.registry
             if session.upstream.backend is not None
         }
-        return [
+        lent = [
             _server(pool, backend, owners.get(id(backend)))
             for pool in self.pools()
             for backend in pool.backends
         ]
+        listeners = (context.listener for context in self.contexts())
+        return lent + [_listener(one, one.backend) for one in listeners if one.backend is not None]
 
     def pool_states(self) -> list[PoolState]:
         """All pools, one for each user and node of a database."""
@@ -132,11 +138,13 @@ class Insight:
 
     def memory(self) -> MemoryState:
         """The process's memory, and how many there are of what takes it."""
+        servers = [backend for pool in self.pools() for backend in pool.backends]
+        sessions = list(self.registry)
         return MemoryState(
             psutil.Process().memory_info().rss,
-            len(self.registry),
-            sum(len(pool.backends) for pool in self.pools()),
-            {context.name: len(context.prepared) for context in self.contexts()},
+            Things(len(sessions), total(sessions)),
+            Things(len(servers), total(servers)),
+            {context.name: _statements(context) for context in self.contexts()},
         )
 
     def totals(self) -> TotalsByName:
@@ -221,6 +229,7 @@ def _client(session: Session, waiting: float | None) -> ClientState:
         client.transaction.status != IDLE,
         session.prepared_count,
         _requested_at(session),
+        0 if session.listening is None else len(session.listening.outlook.channels),
         _tls(session.transport),
     )
 
@@ -248,8 +257,31 @@ def _server(pool: Pool, backend: Backend, owner: Session | None) -> ServerState:
         len(backend.prepared),
         backend.pending_cancels,
         None if owner is None else _requested_at(owner),
-        pool.must_close(backend),
-        _tls(backend.transport),
+        close_needed=pool.must_close(backend),
+        tls=_tls(backend.transport),
+    )
+
+
+def _statements(context: DatabaseContext) -> Things:
+    texts = [one.content for one in context.prepared]
+    return Things(len(texts), sum(2 * sys.getsizeof(text) for text in texts))  # with its text alone
+
+
+def _listener(listener: SharedListener, backend: Backend) -> ServerState:
+    ago = time.monotonic() - backend.connected_at
+    return ServerState(
+        id(backend),
+        listener.user,
+        listener.database,
+        backend.node.name,
+        backend.node.role,
+        True,
+        endpoints(backend.transport),
+        time.time() - ago,
+        backend.process_id,
+        application_name=APPLICATION_NAME,
+        listener=True,
+        tls=_tls(backend.transport),
     )
 
 

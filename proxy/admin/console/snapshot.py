@@ -44,6 +44,8 @@ class ClientState:
     prepared: int = 0
     requested_at: float | None = None
     """When its last batch had come; None: there was none."""
+    channels: int = 0
+    """That it listens on, and hears of by a connection which listens for all."""
     tls: str = ""
     """Version and cipher; "": not encrypted."""
 
@@ -70,6 +72,8 @@ class ServerState:
     """Cancel requests on their way to it."""
     requested_at: float | None = None
     """When the client that holds it sent its last batch."""
+    listener: bool = False
+    """It listens for all clients of the database and is lent to nobody."""
     close_needed: bool = False
     """It is closed as soon as it is released."""
     tls: str = ""
@@ -169,7 +173,24 @@ class MemoryState:
 
     resident: int
     """Bytes of the process."""
-    clients: int
-    servers: int
-    prepared: Mapping[str, int]
+    clients: "Things"
+    servers: "Things"
+    prepared: Mapping[str, "Things"]
     """Statements kept, by database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Things:
+    """How many there are of a kind, and how many bytes they take together."""
+
+    count: int = 0
+    total: int = 0
+
+    def plus(self, other: "Things") -> "Things":
+        """Both together."""
+        return Things(self.count + other.count, self.total + other.total)
+
+    @property
+    def size(self) -> int:
+        """Bytes of one, on average."""
+        return round(self.total / self.count) if self.count else 0

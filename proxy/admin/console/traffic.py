@@ -19,6 +19,7 @@ from proxy.admin.console.snapshot import (
     MemoryState,
     PoolState,
     ServerState,
+    Things,
 )
 
 _SOCKETS = (
@@ -26,7 +27,7 @@ _SOCKETS = (
     "request_time wait:int wait_us:int close_needed:int ptr link remote_pid:int tls "
     "application_name prepared_statements:int id:int "
 )
-CLIENTS = columns(_SOCKETS + "node pinned in_transaction:bool server_pid:int")
+CLIENTS = columns(_SOCKETS + "node pinned in_transaction:bool server_pid:int channels:int")
 SERVERS = columns(_SOCKETS + "node role")
 SOCKETS = columns(
     _SOCKETS + "recv_pos:int pkt_pos:int pkt_remain:int send_pos:int send_remain:int "
@@ -57,6 +58,7 @@ def client_rows(clients: Iterable[ClientState]) -> list[Row]:
             one.pinned,
             one.in_transaction,
             one.server_process,
+            one.channels,
         )
         for one in sorted(clients, key=lambda client: client.connected_at)
     ]
@@ -131,6 +133,8 @@ def _moment(at: float | None) -> str | None:
 
 
 def _server_state(server: ServerState) -> str:
+    if server.listener:
+        return "listener"
     if server.active:
         return "active_cancel" if server.cancels else "active"
     return "being_canceled" if server.cancels else "idle"
@@ -253,13 +257,18 @@ def list_rows(
 
 
 def memory_rows(memory: MemoryState) -> list[Row]:
-    """The process's memory in bytes, then numbers of things, whose sizes are not measured."""
+    """The process's resident memory, then kinds of things with what they take by themselves, from a
+    sample; what they share, such as plans, is in none. There are no free lists."""
     return [
-        ("process", None, 1, None, memory.resident),
-        ("clients", None, memory.clients, None, None),
-        ("servers", None, memory.servers, None, None),
+        ("process", memory.resident, 1, 0, memory.resident),
+        _memory_row("clients", memory.clients),
+        _memory_row("servers", memory.servers),
         *(
-            (f"prepared_statements {database}", None, count, None, None)
-            for database, count in sorted(memory.prepared.items())
+            _memory_row(f"prepared_statements {database}", things)
+            for database, things in sorted(memory.prepared.items())
         ),
     ]
+
+
+def _memory_row(name: str, things: Things) -> Row:
+    return (name, things.size, things.count, 0, things.total)

@@ -15,6 +15,7 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    Things,
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.statistics import Statistics
@@ -197,15 +198,14 @@ def prepared_of(reports: Iterable[Report]) -> list[PreparedState]:
 
 def memory_of(reports: Sequence[Report]) -> MemoryState:
     """All workers' memory."""
-    prepared: Counter[str] = Counter()
+    clients = servers = Things()
+    prepared: dict[str, Things] = {}
     for told in reports:
-        prepared.update(told.memory.prepared)
-    return MemoryState(
-        sum(told.memory.resident for told in reports),
-        sum(told.memory.clients for told in reports),
-        sum(told.memory.servers for told in reports),
-        prepared,
-    )
+        clients, servers = clients.plus(told.memory.clients), servers.plus(told.memory.servers)
+        for name, things in told.memory.prepared.items():
+            prepared[name] = prepared.get(name, Things()).plus(things)
+    resident = sum(told.memory.resident for told in reports)
+    return MemoryState(resident, clients, servers, prepared)
 
 
 def totals_of(reports: Iterable[Report]) -> TotalsByName:

@@ -171,6 +171,7 @@ class Supervisor:
         handlers: dict[str, Handler] = {
             "cancel": self._cancel,
             "schema_changed": self._schema_changed,
+            "occupancy": self._occupancy,
         }
         peer = Peer(handlers, lambda: self._lost(number))
         seat = Seated(number, peer, own_door, process, time.monotonic())
@@ -297,6 +298,15 @@ class Supervisor:
         for seat in self._seats.values():
             if seat.ready and seat.number != by:
                 seat.peer.tell("schema_changed", database)
+
+    async def _occupancy(self, by: int, what: str, names: frozenset[str], port: int) -> None:
+        """All other workers leave databases alone, or go on as before."""
+        told = (
+            seat.peer.call("occupancy", what, names, port)
+            for seat in self._seats.values()
+            if seat.ready and seat.number != by
+        )
+        await asyncio.gather(*told, return_exceptions=True)  # one that dies holds nothing
 
     def _visited(self, connection: socket.socket, user: bytes) -> None:
         """A client of the console, whom a worker has let in."""

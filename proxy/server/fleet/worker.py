@@ -24,7 +24,7 @@ from proxy.config.settings import Settings
 from proxy.server.fleet.bridge import RemoteConsole
 from proxy.server.fleet.door import Doorkeeper, hand_over
 from proxy.server.fleet.report import Report, report
-from proxy.server.fleet.rpc import Handler, Peer
+from proxy.server.fleet.rpc import Handler, Peer, PeerFailed, PeerLost
 from proxy.server.process import Process, Seat
 from proxy.tasks import spawn
 from proxy.wire import errors
@@ -54,6 +54,7 @@ class Worker:
             "change": self._change,
             "cancel": self._cancel,
             "schema_changed": self._schema_changed,
+            "occupancy": self._occupancy,
             "end": self._end,
             **{name: self._order(name) for name in _ORDERS},
         }
@@ -93,6 +94,7 @@ class Worker:
             RemoteConsole(self._admits, self._visit),
             self._cancel_elsewhere,
             lambda database: self._supervisor.tell("schema_changed", number, database),
+            self._occupancy_elsewhere,
         )
         try:
             self._process = Process(settings, seat=seat)
@@ -126,6 +128,19 @@ class Worker:
 
     async def _schema_changed(self, database: str) -> None:
         self.process.schema_changed(database)
+
+    async def _occupancy(self, what: str, names: frozenset[str], port: int) -> None:
+        """Another worker's client demands that these databases are free of others, or no more."""
+        if what == "vacate":
+            await self.process.vacancies.vacate(names, port)
+        else:
+            self.process.vacancies.occupy(names, port)
+
+    async def _occupancy_elsewhere(self, what: str, names: frozenset[str], port: int) -> None:
+        try:
+            await self._supervisor.call("occupancy", self._number, what, names, port)
+        except (PeerLost, PeerFailed) as error:
+            raise OSError(str(error)) from error
 
     async def _load(self) -> int:
         return self.process.counters.clients

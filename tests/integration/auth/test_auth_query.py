@@ -1,14 +1,17 @@
 """Users that only the server knows."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from proxy.auth.userlist import write_entry
-from tests.databases import fresh_database
+from proxy.local.postgres import SUPERUSER
+from tests.databases import Database, fresh_database
 from tests.integration.auth.servers import PASSWORD, Server, proxy_with, refusal, who
-from tests.proxies import Proxy
+from tests.proxies import Proxy, running_proxy
 
 LOOKUP = """
 CREATE FUNCTION lookup(wanted text) RETURNS TABLE (name text, secret text)
@@ -207,3 +210,32 @@ def test_when_nobody_can_be_looked_up(
             assert told.startswith("FATAL:  users can't be looked up at this time")
         own = proxy.database
         assert who(proxy, own.user, own.password) == own.user
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_role_made_and_changed_through_penstock(
+    database: Database, tmp_path: Path, mode: str
+) -> None:
+    """It may log in at once, by the password that it was given last."""
+    name, stack = f"made_{uuid.uuid4().hex[:8]}", database.stack
+    extra = (
+        f'[[auth.users]]\nname = "{SUPERUSER}"\npassword = "{stack.superuser_password}"\n'
+        f'[pool]\nmode = "{mode}"\n'
+    )
+    looks = {"PENSTOCK_AUTH__AUTH_USER": SUPERUSER}
+    with (
+        running_proxy(database, tmp_path, extra=extra, environment=looks) as proxy,
+        psycopg.connect(
+            proxy.dsn(), user=SUPERUSER, password=stack.superuser_password, autocommit=True
+        ) as admin,
+    ):
+        admin.execute(f"CREATE ROLE {name} LOGIN")
+        try:
+            for password in (b"first", b"second"):
+                admin.pgconn.change_password(name.encode(), password)
+                assert who(proxy, name, password.decode()) == name
+            admin.execute(f"ALTER USER {name} PASSWORD 'third'")
+            assert who(proxy, name, "third") == name
+            assert "password authentication failed" in refusal(proxy, name, "second")
+        finally:
+            admin.execute(f"DROP ROLE {name}")

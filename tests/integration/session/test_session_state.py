@@ -155,7 +155,7 @@ async def test_custom_settings_do_not_leak(crowded: Proxy, changed: str) -> None
 @pytest.fixture(scope="module")
 def single(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """One connection to each server, and no patience."""
-    extra = '[pool]\nsize = 1\nwait_timeout = "1s"\n'
+    extra = '[pool]\nsize = 1\nwait_timeout = "1s"\nlisten = "pinned"\n'
     directory = tmp_path_factory.mktemp("single")
     with running_proxy(module_database, directory, extra=extra) as proxy:
         yield proxy
