@@ -10,6 +10,7 @@ from tests.databases import Database, superuser_connection
 from tests.proxies import running_proxy
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_made_migrated_cloned_and_dropped(database: Database, tmp_path: Path, mode: str) -> None:
     pytest.importorskip("django")
