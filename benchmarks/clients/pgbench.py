@@ -1,0 +1,116 @@
+"""Runs pgbench and reads what it tells."""
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.clients.load import Load, Target, make_load
+from benchmarks.scenarios import Scenario
+from benchmarks.scripts import SCALE
+from benchmarks.servers.programs import BenchmarkError
+
+_FEW = 16
+"""So many clients are enough to open a pool's connections and to fill plans and caches."""
+_DRAWS = 6
+"""How often each key is drawn at random, on average, for a cache to hold nearly all."""
+
+
+def fill(target: Target) -> None:
+    """Make pgbench's tables."""
+    _run(target, ["-i", "-q", "-s", str(SCALE), "-I", "dtGvp"])
+
+
+def warm_up(target: Target, scenario: Scenario) -> None:
+    """Open servers' connections, fill plans."""
+    few = min(scenario.clients, _FEW)
+    _run(target, [*_arguments(target, scenario, few), "-t", str(scenario.warm_up)])
+
+
+def fill_cache(target: Target, scenario: Scenario) -> None:
+    """Ask for nearly each of the scenario's keys."""
+    _run(target, [*_arguments(target, scenario, 1), "-t", str(scenario.keys * _DRAWS)])
+
+
+def run_each(target: Target, scenario: Scenario, transactions: int) -> None:
+    """Have each client log in, run so many transactions and leave."""
+    _run(target, [*_arguments(target, scenario), "-t", str(transactions)])
+
+
+def load(target: Target, scenario: Scenario, seconds: int, rate: float | None = None) -> Load:
+    """Put the scenario's load on the target. Raises BenchmarkError if a transaction failed."""
+    prefix = target.directory / "latency"
+    logging = ["--log", f"--log-prefix={prefix}"]
+    if scenario.sampled < 1:
+        logging.append(f"--sampling-rate={scenario.sampled}")
+    pace = [] if rate is None else ["--rate", f"{rate:.0f}"]
+    arguments = [*_arguments(target, scenario), "-T", str(seconds), *pace, *logging]
+    try:
+        told = _run(target, arguments)
+        latencies: list[int] = []
+        for file in target.directory.glob("latency.*"):
+            latencies += parse_log(file.read_text(encoding="utf-8").splitlines())
+    finally:
+        for file in target.directory.glob("latency.*"):
+            file.unlink()
+    transactions, per_second = parse_summary(told)
+    return make_load(transactions, per_second, latencies)
+
+
+def parse_log(lines: Iterable[str]) -> list[int]:
+    """The latencies in microseconds out of a log of transactions (`pgbench --log`).
+
+    Lines are "client transaction latency script seconds microseconds …"; a transaction that was
+    skipped or failed has a word for its latency.
+    """
+    fields = (line.split() for line in lines)
+    return [int(field[2]) for field in fields if len(field) > 2 and field[2].isdigit()]
+
+
+def parse_summary(told: str) -> tuple[int, float]:
+    """The number of transactions and how many there were per second.
+
+    With a connection for each transaction, the time for connecting counts.
+    """
+    return int(_number(told, r"actually processed: (\d+)")), _number(told, r"tps = ([\d.]+)")
+
+
+def _arguments(target: Target, scenario: Scenario, clients: int | None = None) -> list[str]:
+    return [
+        *("-n", "-M", scenario.mode, "-j", "1", "-c", str(clients or scenario.clients)),
+        *(["-C"] if scenario.reconnect else []),
+        *_scripts(target.directory, scenario),
+    ]
+
+
+def _scripts(directory: Path, scenario: Scenario) -> Sequence[str]:
+    arguments: list[str] = []
+    for number, script in enumerate(scenario.scripts):
+        if script.is_builtin:
+            arguments += ["-b", f"{script.text}@{script.weight}"]
+        else:
+            file = directory / f"{scenario.name}-{number}.sql"
+            file.write_text(script.text, encoding="utf-8")
+            arguments += ["-f", f"{file}@{script.weight}"]
+    return arguments
+
+
+def _run(target: Target, arguments: Sequence[str]) -> str:
+    done = subprocess.run(
+        [target.pgbench, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=target.environment(),
+        cwd=Path("/"),
+    )
+    if done.returncode:
+        raise BenchmarkError(f"pgbench {' '.join(arguments)}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _number(told: str, pattern: str) -> float:
+    match = re.search(pattern, told)
+    if match is None:
+        raise BenchmarkError(f"pgbench did not tell {pattern!r}:\n{told}")
+    return float(match[1])
