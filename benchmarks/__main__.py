@@ -24,7 +24,7 @@ from proxy.local.programs import find_postgres, find_redis
 
 HERE = Path(__file__).resolve().parents[1]
 PAGE = HERE / "docs" / "performance.md"
-SECONDS, ROUNDS = 1, 3
+SECONDS, ROUNDS, MINUTES = 1, 3, 13.0
 
 
 def main() -> int:
@@ -60,6 +60,12 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=int, default=SECONDS, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each scenario")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="that it may take at most, about: scenarios then have fewer rounds "
+        f"(default: {MINUTES:g}, or no limit with other --seconds or --rounds)",
+    )
     parser.add_argument(
         "--only",
         action="append",
@@ -106,7 +112,8 @@ def _measured(arguments: argparse.Namespace, state: State) -> Results:
             "(--fresh forgets them)",
             file=sys.stderr,
         )
-    taken = _take(parts, state, Options(arguments.seconds, arguments.rounds, arguments.data))
+    taken = _take(parts, state, _options(arguments))
+    measured = {side.name for part in parts for side in part.sides}
     servers = f"{find_postgres(system=False).label}, {find_redis(system=False).label}"
     return Results(
         taken_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -115,11 +122,20 @@ def _measured(arguments: argparse.Namespace, state: State) -> Results:
         rounds=arguments.rounds,
         taken_up=bool(there),
         versions={"servers": servers, **{one.name: one.version for one in sides if one.version}},
-        notes={one.name: one.note for one in sides if one.note},
+        notes={one.name: one.note for one in sides if one.name in measured and one.note},
         left_out=_left_out(chosen.scenarios, sides, taken),
         calls=syscalls.why_not() or "",
         taken=tuple(taken),
     )
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    seconds, rounds, minutes = arguments.seconds, arguments.rounds, arguments.minutes
+    if min(seconds, rounds) < 1:
+        raise ValueError("--seconds and --rounds must be at least 1")
+    if minutes is None and (seconds, rounds) == (SECONDS, ROUNDS):
+        minutes = MINUTES
+    return Options(seconds, rounds, minutes, arguments.data)
 
 
 def _take(parts: Sequence[Part], state: State, options: Options) -> list[Round]:
@@ -131,7 +147,8 @@ def _left_out(
     scenarios: Sequence[Scenario], sides: Sequence[Side], taken: Sequence[Round]
 ) -> dict[str, str]:
     """Why there are no figures: of a side, of a scenario, of a side in a scenario."""
-    found = {side.name: side.missing for side in sides if side.start is None}
+    roles = {role for scenario in scenarios for role in scenario.sides}
+    found = {side.name: side.missing for side in sides if not side.start and side.role in roles}
     for scenario in scenarios:
         if why := too_many_clients(scenario):
             found[scenario.name] = why

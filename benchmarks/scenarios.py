@@ -57,6 +57,7 @@ class Scenario:
         idle: further clients that are connected and ask nothing.
         half_load: not as fast as it goes, but at half of what the slowest side can do.
         traced: transactions of each client under strace; 0: its system calls aren't counted.
+        weight: how long a measurement takes beside that of other scenarios.
         remark: what to know of it.
     """
 
@@ -77,6 +78,7 @@ class Scenario:
     idle: int = 0
     half_load: bool = False
     traced: int = 0
+    weight: int = 1
     remark: str = ""
 
     @property
@@ -137,6 +139,7 @@ SCENARIOS: Sequence[Scenario] = (
         sides=(PGBOUNCER, PENSTOCK, PENSTOCK_TWO),
         clients=64,
         idle=10_000,
+        weight=4,
         warm_up=20,
         remark="to be read beside the 64 clients alone; direct and pgpool-II would need a process "
         "for each idle client",
@@ -147,6 +150,7 @@ SCENARIOS: Sequence[Scenario] = (
         title="1,000 clients",
         sides=(*_BASE, PENSTOCK_TWO),
         clients=1000,
+        weight=5,
         warm_up=20,
         remark="PostgreSQL and pgpool-II have a process for each of them",
     ),

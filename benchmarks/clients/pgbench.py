@@ -1,5 +1,6 @@
 """Runs pgbench and reads what it tells."""
 
+import math
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,8 @@ from benchmarks.servers.programs import BenchmarkError
 
 _FEW = 16
 """So many clients are enough to open a pool's connections and to fill plans and caches."""
+_SHORT_LOGINS = 0.3
+"""Seconds that are no great part of a measurement."""
 _DRAWS = 6
 """How often each key is drawn at random, on average, for a cache to hold nearly all."""
 
@@ -32,19 +35,31 @@ def fill_cache(target: Target, scenario: Scenario) -> None:
     _run(target, [*_arguments(target, scenario, 1), "-t", str(scenario.keys * _DRAWS)])
 
 
-def run_each(target: Target, scenario: Scenario, transactions: int) -> None:
+def run_each(target: Target, scenario: Scenario, transactions: int = 1) -> None:
     """Have each client log in, run so many transactions and leave."""
     _run(target, [*_arguments(target, scenario), "-t", str(transactions)])
 
 
-def load(target: Target, scenario: Scenario, seconds: int, rate: float | None = None) -> Load:
-    """Put the scenario's load on the target. Raises BenchmarkError if a transaction failed."""
+def load(
+    target: Target,
+    scenario: Scenario,
+    seconds: int,
+    rate: float | None = None,
+    logins: float = 0.0,
+) -> Load:
+    """Put the scenario's load on the target. Raises BenchmarkError if a transaction failed.
+
+    Args:
+        logins: seconds that the clients need to log in. pgbench's clock runs meanwhile, though it
+            leaves that time out of what it reports.
+    """
     prefix = target.directory / "latency"
     logging = ["--log", f"--log-prefix={prefix}"]
     if scenario.sampled < 1:
         logging.append(f"--sampling-rate={scenario.sampled}")
     pace = [] if rate is None else ["--rate", f"{rate:.0f}"]
-    arguments = [*_arguments(target, scenario), "-T", str(seconds), *pace, *logging]
+    duration = seconds + math.ceil(max(0.0, logins - _SHORT_LOGINS))
+    arguments = [*_arguments(target, scenario), "-T", str(duration), *pace, *logging]
     try:
         told = _run(target, arguments)
         latencies: list[int] = []

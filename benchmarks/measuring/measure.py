@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -53,24 +54,27 @@ def measure(
     with idle_clients(target, scenario.idle):
         if scenario.scripts:
             pgbench.warm_up(target, scenario)
-        if endpoint.pid is None:
-            time.sleep(_SETTLE_SECONDS)
-            load = _load(target, scenario, seconds, rate)
-            return _measurement(scenario, side, number, load)
-        logins = _cost_of_logins(target, scenario, endpoint.pid)
+        logins = _logins(target, scenario, endpoint)
         time.sleep(_SETTLE_SECONDS)
         before = _routes(endpoint)
-        load, spent = _costing(endpoint.pid, lambda: _load(target, scenario, seconds, rate))
-        memory, after = memory_of(endpoint.pid), _routes(endpoint)
+        load, spent = _costing(
+            endpoint, lambda: _load(target, scenario, seconds, rate, logins.seconds)
+        )
+        memory = None if endpoint.pid is None else memory_of(endpoint.pid)
+        after = _routes(endpoint)
     extra = 0 if scenario.reconnect else scenario.clients
     statements = max(1, (load.transactions - extra) * scenario.statements)
-    return _measurement(
-        scenario,
-        side,
+    cost = spent.since(logins.cost) if spent else None
+    return Measurement(
+        scenario.name,
+        side.name,
         number,
-        load,
-        user=(spent.user - logins.user) / statements,
-        system=(spent.system - logins.system) / statements,
+        load.per_second,
+        load.p50,
+        load.p99,
+        load.p999,
+        user=cost.user / statements if cost else None,
+        system=cost.system / statements if cost else None,
         memory=memory,
         hits=_hits(before, after) if side.caches and before is not None and after else None,
     )
@@ -89,51 +93,41 @@ def measure_calls(place: Place, scenario: Scenario, side: Side, endpoint: Endpoi
     return Calls(scenario.name, side.name, calls_each(few, many, more))
 
 
-def _measurement(
-    scenario: Scenario,
-    side: Side,
-    number: int,
-    load: Load,
-    *,
-    user: float | None = None,
-    system: float | None = None,
-    memory: int | None = None,
-    hits: float | None = None,
-) -> Measurement:
-    return Measurement(
-        scenario.name,
-        side.name,
-        number,
-        load.per_second,
-        load.p50,
-        load.p99,
-        load.p999,
-        user,
-        system,
-        memory,
-        hits,
-    )
-
-
-def _load(target: Target, scenario: Scenario, seconds: int, rate: float | None) -> Load:
+def _load(
+    target: Target, scenario: Scenario, seconds: int, rate: float | None, logins: float
+) -> Load:
     if scenario.copy:
         return copying.load(target, scenario, seconds)
-    return pgbench.load(target, scenario, seconds, rate)
+    return pgbench.load(target, scenario, seconds, rate, logins)
 
 
-def _cost_of_logins(target: Target, scenario: Scenario, pid: int) -> Cost:
-    """Of a login and one transaction of each client; the load has both, and counts neither."""
+@dataclass(frozen=True, slots=True)
+class _Logins:
+    """What it takes that each client logs in and runs one transaction.
+
+    The load has both in it too; its figures are made without.
+    """
+
+    seconds: float = 0.0
+    cost: Cost = field(default_factory=Cost)
+
+
+def _logins(target: Target, scenario: Scenario, endpoint: Endpoint) -> _Logins:
     if scenario.reconnect:
-        return Cost()
+        return _Logins()
     client: _Client = copying if scenario.copy else pgbench
-    return _costing(pid, lambda: client.run_each(target, scenario, 1))[1]
+    begun = time.monotonic()
+    _, cost = _costing(endpoint, lambda: client.run_each(target, scenario, 1))
+    return _Logins(time.monotonic() - begun, cost or Cost())
 
 
-def _costing(pid: int, work: Callable[[], _T]) -> tuple[_T, Cost]:
-    """What `work` gives, and what it costs the process."""
-    before = cost_of(pid)
+def _costing(endpoint: Endpoint, work: Callable[[], _T]) -> tuple[_T, Cost | None]:
+    """What `work` gives, and what it costs the proxy; None where there is none."""
+    if endpoint.pid is None:
+        return work(), None
+    before = cost_of(endpoint.pid)
     result = work()
-    return result, cost_of(pid).since(before)
+    return result, cost_of(endpoint.pid).since(before)
 
 
 def _routes(endpoint: Endpoint) -> Mapping[str, float] | None:

@@ -1,5 +1,7 @@
 """The run: scenario by scenario and round by round, the sides in turn, A B C A B C."""
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,11 +42,14 @@ class Options:
     """How long and how often.
 
     Attributes:
+        minutes: that it may take; scenarios then have fewer rounds, but at least one; None: as
+            long as it takes.
         directory: for the servers' data; None: the system's directory for such.
     """
 
     seconds: int
     rounds: int
+    minutes: float | None = None
     directory: Path | None = None
 
 
@@ -58,7 +63,7 @@ class Part:
 
     def steps(self, rounds: int) -> int:
         """Of so many rounds, for a progress bar."""
-        return len(self.sides) * rounds
+        return len(self.sides) * self.scenario.weight * rounds
 
 
 def plan(scenarios: Sequence[Scenario], sides: Sequence[Side], seconds: int) -> list[Part]:
@@ -82,10 +87,12 @@ def run(
     Raises LocalStackError if the servers don't start. A side that fails has no figures in that
     round, and takes no part in the scenario's further ones.
     """
+    allowance = Allowance(options.minutes, sum(part.steps(1) for part in parts))
     roles = {side.role for part in parts for side in part.sides}
     with ExitStack() as entered:
         open_instances: list[tuple[Place, Instances]] = []
         for part in parts:
+            allowance.next(part.steps(1))
             done = list(state.rounds(part.key))[: options.rounds]
             yield from done
             progress.advance(part.steps(len(done)))
@@ -101,7 +108,37 @@ def run(
                     )
                 )
                 open_instances.append((place, entered.enter_context(Instances(place))))
-            yield from _Scene(part, *open_instances[0], options, progress).rounds(done, state)
+            scene = _Scene(part, *open_instances[0], options, progress)
+            yield from scene.rounds(done, state, allowance)
+
+
+class Allowance:
+    """The time that a run may take, shared among its scenarios by their steps.
+
+    What a scenario leaves or takes too much goes to or from those behind it.
+    """
+
+    def __init__(
+        self,
+        minutes: float | None,
+        steps: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
+        self._end = math.inf if minutes is None else now() + minutes * 60
+        self._steps = steps
+        self._until = self._end
+
+    def next(self, steps: int) -> None:
+        """A scenario with so many of the steps begins."""
+        share = steps / self._steps
+        now = self._now()
+        self._until = now + (self._end - now) * share
+        self._steps -= steps
+
+    def has(self, seconds: float) -> bool:
+        """Whether the scenario has so much time left."""
+        return self._now() + seconds <= self._until
 
 
 class _Scene:
@@ -120,20 +157,26 @@ class _Scene:
         self._endpoints: Mapping[str, Endpoint] = endpoints
         self._failed = dict(failed)
 
-    def rounds(self, done: Sequence[Round], state: State) -> Iterator[Round]:
-        """Those that are not done, each kept before it is given."""
+    def rounds(self, done: Sequence[Round], state: State, allowance: Allowance) -> Iterator[Round]:
+        """Those that are not done, as far as time allows; each is kept before it is given."""
         self._failed |= {name: why for one in done for name, why in one.failed.items()}
         for side in self._able():
             self._progress.say(f"{self._scenario.name}: filling {side.name}")
             self._attempt(side, prepare, *self._where(side))
         rate = done[0].rate if done else self._half_load()
+        took = 0.0
         for number in range(len(done) + 1, self._options.rounds + 1):
-            taken = self._round(number, rate, first=not done and number == 1)
+            begun = time.monotonic()
+            if number > 1 and not allowance.has(took):
+                self._progress.advance(self._part.steps(self._options.rounds - number + 1))
+                return
+            taken = self._round(number, rate)
+            took = time.monotonic() - begun
             state.add(self._part.key, taken)
             self._progress.took(taken)
             yield taken
 
-    def _round(self, number: int, rate: float | None, *, first: bool) -> Round:
+    def _round(self, number: int, rate: float | None) -> Round:
         scenario, seconds = self._scenario, self._options.seconds
         self._progress.say(f"{scenario.name}, round {number}: how busy is the machine?")
         bustle = look_around()
@@ -144,8 +187,8 @@ class _Scene:
                 where = self._where(side)
                 found = self._attempt(side, measure, *where, number, seconds, rate)
                 measurements += [found] if found else []
-            self._progress.advance()
-        calls = self._calls() if first else []
+            self._progress.advance(scenario.weight)
+        calls = self._calls() if number == 1 else []
         return Round(
             scenario.name,
             number,

@@ -39,8 +39,9 @@ def _taken(results: Results) -> list[str]:
         f"{machine['memory']} of memory, {machine['kernel']}, "
         f"Python {machine['python']}, {results.versions['servers']}"
         f"{_version(results, 'pgbouncer', 'PgBouncer')}{_version(results, 'pgpool', 'pgpool-II')}, "
-        f"Penstock {_commit(results)}. Medians of {results.rounds} interleaved rounds of "
-        f"{results.seconds} s, in brackets the least and the greatest."
+        f"Penstock {_commit(results)}. Figures are medians of interleaved rounds "
+        f"({results.rounds}, each measurement of {results.seconds} s), in brackets the least and "
+        "the greatest."
     )
     lines = [text + (" It was interrupted and taken up again." if results.taken_up else "")]
     busiest = max((one.bustle.others for one in results.taken), default=0.0)
