@@ -282,9 +282,12 @@ def choose(only: Sequence[str], sides: Sequence[str]) -> Chosen:
     for one in only:
         if not any(name.startswith(one) for name in (*names, *sides)):
             raise ValueError(f"--only {one}: choose from {', '.join((*names, *sides))}")
-    beginnings = tuple(only)
-    scenarios = [one for one in SCENARIOS if one.name.startswith(beginnings)] if only else []
-    some = [name for name in sides if name.startswith(beginnings)] if only else []
-    # "penstock" alone means all that begin so, but a name that is exact means itself.
-    exact = [name for name in sides if name in only]
-    return Chosen(scenarios or SCENARIOS, exact or some or None)
+    wanted, some = _named(only, names), _named(only, sides)
+    return Chosen([one for one in SCENARIOS if one.name in wanted] or SCENARIOS, some or None)
+
+
+def _named(only: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those whose whole name is asked for, or else how it begins."""
+    exact = [one for one in only if one in names]
+    beginnings = tuple(one for one in only if one not in names)
+    return [name for name in names if name in exact or (beginnings and name.startswith(beginnings))]

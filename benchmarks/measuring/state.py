@@ -56,10 +56,10 @@ class State:
     def _remember(self, line: str) -> None:
         try:
             content: dict[str, Any] = json.loads(line)
-            key = content.pop("key")
-            self._rounds.setdefault(key, []).append(round_from(content))
+            key, taken = content.pop("key"), round_from(content)
         except (ValueError, KeyError, TypeError):
             return  # cut off by an interruption, or of another form of this program
+        self._rounds.setdefault(key, []).append(taken)
 
 
 def round_from(content: dict[str, Any]) -> Round:

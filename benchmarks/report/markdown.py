@@ -93,7 +93,7 @@ def _scenario(
     lines = [
         f"### {scenario.title}",
         "",
-        f"`{scenario.name}`: {', '.join(about)}. {_bustle(taken)}",
+        f"`{scenario.name}`: {', '.join(about)}; {_bustle(taken)}",
         *([f"{_sentence(scenario.remark)}."] if scenario.remark else []),
         "",
         *_table(scenario, rows),
@@ -110,7 +110,8 @@ def _bustle(taken: Sequence[Round]) -> str:
     loads = ", ".join(f"{one.bustle.load:.1f}" for one in taken)
     others = ", ".join(f"{one.bustle.others:.1f}" for one in taken)
     warning = " **(busy)**" if any(one.bustle.others > BUSY for one in taken) else ""
-    return f"Load average before each round: {loads}; others' tasks: {others}{warning}."
+    rounds = "1 round" if len(taken) == 1 else f"{len(taken)} rounds"
+    return f"{rounds}; load average before each: {loads}; others' tasks: {others}{warning}."
 
 
 def _table(scenario: Scenario, rows: Sequence[Row]) -> list[str]:
