@@ -9,6 +9,10 @@ _WIDTH, _LEFT, _RIGHT = 880, 190, 110
 _TOP, _BAR, _GAP, _TITLE, _BOTTOM = 64, 17, 5, 30, 40
 _SPAN = _WIDTH - _LEFT - _RIGHT
 _TICKS = 6
+_ENDS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+"""Of an axis, times a power of ten."""
+_STEPS = (1, 2, 2.5, 5, 10)
+"""Between its marks."""
 _STYLE = """\
 text { font: 13px sans-serif; fill: #1c2733; }
 .title { font-size: 16px; font-weight: bold; }
@@ -103,7 +107,7 @@ class _Scale:
             self._low = float(math.floor(math.log10(max(least, 1e-9)) - 0.3))
             self._high = max(float(math.ceil(math.log10(max(most, 1e-9)))), self._low + 1)
         else:
-            self._low, self._high = 0.0, _round_up(most)
+            self._low, self._high = 0.0, _round_up(most, _ENDS)
 
     def place(self, value: float) -> float:
         """The x of a value."""
@@ -115,16 +119,16 @@ class _Scale:
         """Where the axis is marked."""
         if self._logarithmic:
             return [10.0**power for power in range(int(self._low), int(self._high) + 1)]
-        step = _round_up(self._high / _TICKS)
+        step = _round_up(self._high / _TICKS, _STEPS)
         return [step * number for number in range(int(self._high / step + 1e-9) + 1)]
 
 
-def _round_up(value: float) -> float:
-    """To 1, 2, 2.5, 5 or 8 times a power of ten."""
+def _round_up(value: float, steps: Sequence[float]) -> float:
+    """To one of the steps, from 1 to 10, times a power of ten."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(power * step for step in (1, 2, 2.5, 5, 8, 10) if power * step >= value * 0.9999)
+    return next(power * step for step in steps if power * step >= value * 0.9999)
 
 
 def _height(group: Group) -> int:
