@@ -111,6 +111,8 @@ def running_penstock(
             "PYTHONPATH": str(build.tree),
             "PENSTOCK_SERVER__WORKERS": str(features.workers),
             "PENSTOCK_SERVER__MAX_CLIENT_CONNECTIONS": str(most_clients(_MOST_CLIENTS)),
+            "PENSTOCK_AUTH__USERS__0__PASSWORD": place.secret(),
+            "PENSTOCK_AUTH__USERS__0__SERVER_PASSWORD": stack.app_password,
             # Each instance has entries of its own.
             "PENSTOCK_CACHE__PREFIX": folder.name,
         },

@@ -44,10 +44,7 @@ def keeps_prepared(version: str) -> bool:
 def running_pgbouncer(program: Path, place: Place, pool_size: int) -> Iterator[Endpoint]:
     """For the length of a block."""
     stack, folder, port = place.stack, place.folder("pgbouncer"), free_port(set())
-    secret = stack.primary.psql(
-        f"SELECT rolpassword FROM pg_authid WHERE rolname = '{stack.app_user}'"
-    )
-    users = place.write(folder / "users.txt", f'"{stack.app_user}" "{secret}"\n')
+    users = place.write(folder / "users.txt", f'"{stack.app_user}" "{place.secret()}"\n')
     prepared = keeps_prepared(pgbouncer_version(program))
     config = f"""\
 [databases]

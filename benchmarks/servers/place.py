@@ -23,6 +23,10 @@ _SETTINGS = {
     "max_parallel_workers_per_gather": 0,
 }
 
+_SCRAM_ITERATIONS = 64
+"""Of the clients' secret. More costs the client alone, which is not what is measured here; and a
+thousand clients log in at each measurement of theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -49,6 +53,13 @@ class Place:
         path.write_text(text, encoding="utf-8")
         give(self.account, [path])
         return path
+
+    def secret(self) -> str:
+        """What the server keeps of the application's password."""
+        user = self.stack.app_user
+        return self.stack.primary.psql(
+            f"SELECT rolpassword FROM pg_authid WHERE rolname = '{user}'"
+        )
 
     def client(self, port: int) -> Target:
         """What a client needs to know to connect to a port."""
@@ -101,6 +112,10 @@ def _configure(stack: Stack) -> None:
     for server in (*stack.replicas, *stack.shards, stack.primary):
         server.stop()
         server.start()
+    stack.primary.psql(
+        f"SET scram_iterations = {_SCRAM_ITERATIONS};\n"
+        f"ALTER ROLE {stack.app_user} PASSWORD '{stack.app_password}'"
+    )
 
 
 def _fill(place: Place) -> None:
