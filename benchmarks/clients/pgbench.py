@@ -15,6 +15,8 @@ _FEW = 16
 """So many clients are enough to open a pool's connections and to fill plans and caches."""
 _SHORT_LOGINS = 0.3
 """Seconds that are no great part of a measurement."""
+_MARGIN = 1.2
+"""Logins may take longer the second time."""
 _DRAWS = 6
 """How often each key is drawn at random, on average, for a cache to hold nearly all."""
 
@@ -58,7 +60,7 @@ def load(
     if scenario.sampled < 1:
         logging.append(f"--sampling-rate={scenario.sampled}")
     pace = [] if rate is None else ["--rate", f"{rate:.0f}"]
-    duration = seconds + math.ceil(max(0.0, logins - _SHORT_LOGINS))
+    duration = seconds + math.ceil(max(0.0, logins * _MARGIN - _SHORT_LOGINS))
     arguments = [*_arguments(target, scenario), "-T", str(duration), *pace, *logging]
     try:
         told = _run(target, arguments)

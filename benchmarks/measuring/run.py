@@ -85,7 +85,7 @@ def run(
     """Every round, from the state where it is there, the others measured.
 
     Raises LocalStackError if the servers don't start. A side that fails has no figures in that
-    round, and takes no part in the scenario's further ones.
+    round; one that does not start has none in the scenario.
     """
     allowance = Allowance(options.minutes, sum(part.steps(1) for part in parts))
     roles = {side.role for part in parts for side in part.sides}
@@ -155,11 +155,12 @@ class _Scene:
         progress.say(f"{part.scenario.name}: starting the proxies")
         endpoints, failed = instances.serve(part.scenario, part.sides)
         self._endpoints: Mapping[str, Endpoint] = endpoints
-        self._failed = dict(failed)
+        self._down = failed
+        self._failed: dict[str, str] = {}
+        """In the round that is under way."""
 
     def rounds(self, done: Sequence[Round], state: State, allowance: Allowance) -> Iterator[Round]:
         """Those that are not done, as far as time allows; each is kept before it is given."""
-        self._failed |= {name: why for one in done for name, why in one.failed.items()}
         for side in self._able():
             self._progress.say(f"{self._scenario.name}: filling {side.name}")
             self._attempt(side, prepare, *self._where(side))
@@ -182,22 +183,15 @@ class _Scene:
         bustle = look_around()
         measurements: list[Measurement] = []
         for side in self._part.sides:
-            if side.name not in self._failed:
+            if side.name not in self._down:
                 self._progress.say(f"{scenario.name}, round {number}: {side.name}")
                 where = self._where(side)
                 found = self._attempt(side, measure, *where, number, seconds, rate)
                 measurements += [found] if found else []
             self._progress.advance(scenario.weight)
         calls = self._calls() if number == 1 else []
-        return Round(
-            scenario.name,
-            number,
-            bustle,
-            rate,
-            tuple(measurements),
-            tuple(calls),
-            dict(self._failed),
-        )
+        failed, self._failed = {**self._down, **self._failed}, {}
+        return Round(scenario.name, number, bustle, rate, tuple(measurements), tuple(calls), failed)
 
     def _calls(self) -> list[Calls]:
         calls: list[Calls] = []
@@ -226,7 +220,7 @@ class _Scene:
         return min(reached) / 2 if reached else None
 
     def _able(self) -> list[Side]:
-        return [side for side in self._part.sides if side.name not in self._failed]
+        return [side for side in self._part.sides if side.name not in self._down]
 
     def _where(self, side: Side) -> tuple[Place, Scenario, Side, Endpoint]:
         return self._place, self._scenario, side, self._endpoints[side.name]
