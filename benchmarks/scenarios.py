@@ -26,6 +26,10 @@ _POOLERS = (DIRECT, PGBOUNCER, PENSTOCK, PENSTOCK_TWO)
 _CACHES = (DIRECT, PGBOUNCER, PGPOOL_CACHE, PENSTOCK_CACHE)
 
 
+_MANY = 200
+"""Clients whose logins can't be told from a short load by subtraction."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A script of pgbench: the name of a built-in, or its text; and how often it is chosen."""
@@ -80,6 +84,11 @@ class Scenario:
     traced: int = 0
     weight: int = 1
     remark: str = ""
+
+    @property
+    def many_logins(self) -> bool:
+        """Whether logins cost more than what is asked afterwards; `sampled` then must be 1."""
+        return self.clients > _MANY
 
     @property
     def connected(self) -> int:
@@ -150,6 +159,7 @@ SCENARIOS: Sequence[Scenario] = (
         title="1,000 clients",
         sides=(*_BASE, PENSTOCK_TWO),
         clients=1000,
+        sampled=1.0,
         weight=5,
         warm_up=20,
         remark="PostgreSQL and pgpool-II have a process for each of them",

@@ -78,7 +78,8 @@ SHARD_TABLES = (
     + f"""\
 CREATE TABLE bench_sharded (id bigint PRIMARY KEY, v text NOT NULL);
 CREATE TABLE bench_map (id bigint) PARTITION BY HASH (id);
-INSERT INTO bench_sharded SELECT id, md5(id::text) FROM generate_series(1, {SHARDED_ROWS}) AS id
+INSERT INTO bench_sharded
+  SELECT id, md5(id::text) FROM generate_series(1::bigint, {SHARDED_ROWS}) AS id
   WHERE satisfies_hash_partition('bench_map'::regclass, {{shards}}, {{number}}, id);
 RESET ROLE;
 VACUUM ANALYZE bench_sharded;

@@ -40,13 +40,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Latencies are in milliseconds; None where too few were written down."""
+    """Latencies are in milliseconds; None where too few were written down.
+
+    Attributes:
+        ends: when transactions ended, in seconds since the epoch, of those written down.
+    """
 
     transactions: int
     per_second: float
     p50: float | None = None
     p99: float | None = None
     p999: float | None = None
+    ends: Sequence[float] = ()
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -59,8 +64,13 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return values[int(len(values) * share)]
 
 
-def make_load(transactions: int, per_second: float, microseconds: Sequence[int]) -> Load:
+def make_load(
+    transactions: int,
+    per_second: float,
+    microseconds: Sequence[int],
+    ends: Sequence[float] = (),
+) -> Load:
     """From the latencies of some or all of the transactions."""
     milliseconds = [one / 1000 for one in sorted(microseconds)]
     p50, p99, p999 = (percentile(milliseconds, share) for share in (0.5, 0.99, 0.999))
-    return Load(transactions, per_second, p50, p99, p999)
+    return Load(transactions, per_second, p50, p99, p999, ends)

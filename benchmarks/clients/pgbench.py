@@ -64,24 +64,30 @@ def load(
     arguments = [*_arguments(target, scenario), "-T", str(duration), *pace, *logging]
     try:
         told = _run(target, arguments)
-        latencies: list[int] = []
+        logged: list[tuple[int, float]] = []
         for file in target.directory.glob("latency.*"):
-            latencies += parse_log(file.read_text(encoding="utf-8").splitlines())
+            logged += parse_log(file.read_text(encoding="utf-8").splitlines())
     finally:
         for file in target.directory.glob("latency.*"):
             file.unlink()
     transactions, per_second = parse_summary(told)
-    return make_load(transactions, per_second, latencies)
+    latencies, ends = zip(*logged, strict=True) if logged else ((), ())
+    return make_load(transactions, per_second, latencies, ends)
 
 
-def parse_log(lines: Iterable[str]) -> list[int]:
-    """The latencies in microseconds out of a log of transactions (`pgbench --log`).
+def parse_log(lines: Iterable[str]) -> list[tuple[int, float]]:
+    """The latency in microseconds and the end, in seconds since the epoch, of each transaction in
+    a log (`pgbench --log`).
 
     Lines are "client transaction latency script seconds microseconds …"; a transaction that was
     skipped or failed has a word for its latency.
     """
     fields = (line.split() for line in lines)
-    return [int(field[2]) for field in fields if len(field) > 2 and field[2].isdigit()]
+    return [
+        (int(field[2]), int(field[4]) + int(field[5]) / 1e6)
+        for field in fields
+        if len(field) > 5 and field[2].isdigit()
+    ]
 
 
 def parse_summary(told: str) -> tuple[int, float]:

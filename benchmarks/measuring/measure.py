@@ -12,6 +12,7 @@ from benchmarks.clients.load import Load, Target
 from benchmarks.measuring.cost import Cost, cost_of, memory_of
 from benchmarks.measuring.measurement import Calls, Measurement
 from benchmarks.measuring.syscalls import calls_each, count_calls
+from benchmarks.measuring.window import Sampler, cost_each
 from benchmarks.scenarios import Scenario
 from benchmarks.servers.penstock import queries_by_route
 from benchmarks.servers.place import Endpoint, Place
@@ -57,14 +58,10 @@ def measure(
         logins = _logins(target, scenario, endpoint)
         time.sleep(_SETTLE_SECONDS)
         before = _routes(endpoint)
-        load, spent = _costing(
-            endpoint, lambda: _load(target, scenario, seconds, rate, logins.seconds)
-        )
+        work = partial(_load, target, scenario, seconds, rate, logins.seconds)
+        load, cost = _costing_each(endpoint, scenario, work, logins.cost)
         memory = None if endpoint.pid is None else memory_of(endpoint.pid)
         after = _routes(endpoint)
-    extra = 0 if scenario.reconnect else scenario.clients
-    statements = max(1, (load.transactions - extra) * scenario.statements)
-    cost = spent.since(logins.cost) if spent else None
     return Measurement(
         scenario.name,
         side.name,
@@ -73,8 +70,8 @@ def measure(
         load.p50,
         load.p99,
         load.p999,
-        user=cost.user / statements if cost else None,
-        system=cost.system / statements if cost else None,
+        user=cost.user if cost else None,
+        system=cost.system if cost else None,
         memory=memory,
         hits=_hits(before, after) if side.caches and before is not None and after else None,
     )
@@ -119,6 +116,23 @@ def _logins(target: Target, scenario: Scenario, endpoint: Endpoint) -> _Logins:
     begun = time.monotonic()
     _, cost = _costing(endpoint, lambda: client.run_each(target, scenario, 1))
     return _Logins(time.monotonic() - begun, cost or Cost())
+
+
+def _costing_each(
+    endpoint: Endpoint, scenario: Scenario, work: Callable[[], Load], logins: Cost
+) -> tuple[Load, Cost | None]:
+    """The load, and what each statement of it costs the proxy; None where that can't be told."""
+    if endpoint.pid is not None and scenario.many_logins:
+        with Sampler(endpoint.pid) as sampler:
+            load = work()
+        return load, cost_each(sampler.samples, load.ends)
+    load, spent = _costing(endpoint, work)
+    if spent is None:
+        return load, None
+    extra = 0 if scenario.reconnect else scenario.clients
+    statements = max(1, (load.transactions - extra) * scenario.statements)
+    cost = spent.since(logins)
+    return load, Cost(cost.user / statements, cost.system / statements)
 
 
 def _costing(endpoint: Endpoint, work: Callable[[], _T]) -> tuple[_T, Cost | None]:

@@ -37,7 +37,7 @@ def test_latencies_are_sorted_and_in_milliseconds() -> None:
 
 def test_the_log_of_transactions() -> None:
     lines = ["0 199 2241 0 1175850568 995598", "1 3 750 1 1175850569 2663 120", ""]
-    assert parse_log(lines) == [2241, 750]
+    assert parse_log(lines) == [(2241, 1175850568.995598), (750, 1175850569.002663)]
 
 
 def test_transactions_that_were_skipped_or_failed_have_no_latency() -> None:

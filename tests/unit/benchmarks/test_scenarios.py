@@ -17,6 +17,11 @@ def test_every_scenario_has_a_load() -> None:
         assert bool(scenario.scripts) != bool(scenario.copy), scenario.name
 
 
+def test_all_transactions_are_written_down_where_they_are_counted_by_that() -> None:
+    for scenario in SCENARIOS:
+        assert scenario.sampled == 1.0 or not scenario.many_logins, scenario.name
+
+
 def test_names_of_built_in_scripts_are_told_from_texts() -> None:
     assert Script("select-only").is_builtin
     assert not Script("SELECT 1;\n").is_builtin
