@@ -15,6 +15,8 @@ _FEW = 16
 """So many clients are enough to open a pool's connections and to fill plans and caches."""
 _SHORT_LOGINS = 0.3
 """Seconds that are no great part of a measurement."""
+_PATIENCE = 180.0
+"""For one run of pgbench; what takes longer hangs."""
 _MARGIN = 1.2
 """Logins may take longer the second time."""
 _DRAWS = 6
@@ -119,14 +121,19 @@ def _scripts(directory: Path, scenario: Scenario) -> Sequence[str]:
 
 
 def _run(target: Target, arguments: Sequence[str]) -> str:
-    done = subprocess.run(
-        [target.pgbench, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=target.environment(),
-        cwd=Path("/"),
-    )
+    try:
+        done = subprocess.run(
+            [target.pgbench, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=target.environment(),
+            cwd=Path("/"),
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        command = " ".join(arguments)
+        raise BenchmarkError(f"pgbench {command}: not over in {_PATIENCE:g} s") from error
     if done.returncode:
         raise BenchmarkError(f"pgbench {' '.join(arguments)}:\n{done.stderr[-2000:]}")
     return done.stdout
