@@ -36,7 +36,9 @@ def warm_up(target: Target, scenario: Scenario) -> None:
 
 def fill_cache(target: Target, scenario: Scenario) -> None:
     """Ask for nearly each of the scenario's keys."""
-    _run(target, [*_arguments(target, scenario, 1), "-t", str(scenario.keys * _DRAWS)])
+    few = min(scenario.clients, _FEW)
+    each = math.ceil(scenario.keys * _DRAWS / few)
+    _run(target, [*_arguments(target, scenario, few), "-t", str(each)])
 
 
 def run_each(target: Target, scenario: Scenario, transactions: int = 1) -> None:
