@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.servers.place import Endpoint, Place
-from benchmarks.servers.programs import accepts, find_program, running
+from benchmarks.servers.programs import find_program, running
 from proxy.local.ports import free_port
 
 SPARE = 16
@@ -35,7 +35,7 @@ def pgpool_version(program: Path) -> str:
 def running_pgpool(program: Path, place: Place, clients: int, *, cache: bool) -> Iterator[Endpoint]:
     """For the length of a block, with room for as many clients as that."""
     stack, folder = place.stack, place.folder("pgpool")
-    port = free_port(set())
+    port, log_file = free_port(set()), folder / "log"
     password = f"{stack.app_user}:TEXT{stack.app_password}\n"
     passwords = place.write(folder / "pool_passwd", password)
     hba = place.write(folder / "pool_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n")
@@ -54,7 +54,9 @@ def running_pgpool(program: Path, place: Place, clients: int, *, cache: bool) ->
         "num_init_children": clients + SPARE,
         "max_pool": 1,
         "load_balance_mode": "on",
-        "sr_check_period": 0,
+        "sr_check_period": 10,
+        "sr_check_user": stack.app_user,
+        "sr_check_database": stack.database,
         "health_check_period": 0,
         "backend_hostname0": stack.primary.host,
         "backend_port0": stack.primary.port,
@@ -70,8 +72,9 @@ def running_pgpool(program: Path, place: Place, clients: int, *, cache: bool) ->
     file = place.write(folder / "pgpool.conf", config)
     with running(
         [program, "-n", "-f", file, "-F", folder / "pcp.conf", "-a", hba],
-        folder / "log",
-        lambda: accepts(port),
+        log_file,
+        # It listens before it knows which server is the primary, and doesn't cache until then.
+        lambda: "successfully started" in log_file.read_text(encoding="utf-8", errors="replace"),
         account=place.account,
         stop_signal=signal.SIGINT,
     ) as pid:
