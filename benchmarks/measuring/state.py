@@ -1,7 +1,7 @@
 """What has been measured, kept in a file, so that an interrupted run can be taken up again.
 
 A line is one round of one scenario, with a key of all that its figures depend on: rounds of another
-Penstock, of other sides or of other durations are not taken for those of this one. A round that was
+Penstock, of other sides, other durations or another way to measure are not taken for those of this one. A round that was
 interrupted is not there and is measured again as a whole, because its sides are compared with each
 other.
 """
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,24 @@ from benchmarks.measuring.measurement import Calls, Measurement, Round
 from benchmarks.scenarios import Scenario
 from benchmarks.sides import Side
 
-_FORMAT = 1
+_HERE = Path(__file__).resolve().parents[1]
+_NO_MATTER = ("report", "__main__.py", "terminal.py", "logic.py")
+"""What of this program changes no measurement."""
+
+
+@cache
+def _method() -> str:
+    """A digest of how measurements are taken."""
+    digest = hashlib.sha256()
+    for file in sorted(_HERE.rglob("*.py")):
+        if file.relative_to(_HERE).parts[0] not in _NO_MATTER:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def key_of(scenario: Scenario, sides: Sequence[Side], seconds: int) -> str:
     """Of everything that a measurement depends on, as far as it can be told."""
-    parts = [_FORMAT, scenario, seconds, *((side.name, side.identity) for side in sides)]
+    parts = [_method(), scenario, seconds, *((side.name, side.identity) for side in sides)]
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:16]
 
 
