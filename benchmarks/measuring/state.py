@@ -1,9 +1,9 @@
 """What has been measured, kept in a file, so that an interrupted run can be taken up again.
 
 A line is one round of one scenario, with a key of all that its figures depend on: rounds of another
-Penstock, of other sides, other durations or another way to measure are not taken for those of this one. A round that was
-interrupted is not there and is measured again as a whole, because its sides are compared with each
-other.
+Penstock, of other sides, other durations or another way to measure are not taken for those of this
+one. A round that was interrupted is not there and is measured again as a whole, because its sides
+are compared with each other.
 """
 
 import hashlib
