@@ -6,7 +6,7 @@
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
 #   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
-#   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II (benchmarks/relay)
+#   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II; writes docs/performance.md
 #   make check                format, lint, types, import contracts, unit tests
 #   make format               rewrite the code as `make check` wants it
 #   make lock                 pin the newest versions that pyproject.toml allows
@@ -93,7 +93,7 @@ regress: $(STAMP)
 	$(BIN)/python -m tests.suites.postgres $(ARGS)
 
 bench: $(COMPILED)
-	@$(BIN)/python -m benchmarks.relay --also interpreted=. $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,18 +1,23 @@
 """Runs a server program for the length of a block."""
 
 import os
+import resource
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from proxy.local.account import Account
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_OTHER_FILES = 300
+"""What a proxy has open beside its clients' sockets."""
+_PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 
 
 class BenchmarkError(Exception):
@@ -27,6 +32,7 @@ def running(
     *,
     account: Account | None = None,
     directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
 ) -> Iterator[int]:
     """Start `command` in a session of its own, wait until it is `ready`, and stop it at the end.
@@ -41,6 +47,7 @@ def running(
             stderr=log,
             start_new_session=True,
             cwd=directory,
+            env={**os.environ, **(environment or {})},
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
@@ -54,6 +61,24 @@ def running(
         yield process.pid
     finally:
         _stop(process, stop_signal)
+
+
+def raise_limits() -> None:
+    """Let us, and what we start, have as many open files as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_clients(wanted: int) -> int:
+    """How many clients a proxy may accept: as wanted, or what open files suffice for."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - _OTHER_FILES)
+
+
+def find_program(name: str) -> Path | None:
+    """Where Debian or an administrator installs it, whatever the user's PATH; None: nowhere."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_PLACES}")
+    return Path(found) if found else None
 
 
 def accepts(port: int) -> bool:

@@ -1,0 +1,1 @@
+"""One measurement, and all of them in their order."""

@@ -1,0 +1,1 @@
+"""The servers that are measured: PostgreSQL behind, the proxies before it."""
