@@ -17,7 +17,7 @@ from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import LinkLost
 from proxy.cache.keys import EVERYTHING, KeySpace
 from proxy.cache.link import LinkState, Request
-from proxy.cache.statistics import Statistics
+from proxy.cache.statistics import BY_RECONNECT, BY_WRITE, Statistics
 
 log = structlog.get_logger(__name__)
 
@@ -68,9 +68,26 @@ class EpochMover:
         elif self._link.state is LinkState.UP:
             wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
             keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
-            self._send_move(self._link.request, keys, partial(self._moved, database, done))
+            moved = partial(self._moved, database, done)
+            self._send_move(self._link.request, keys, BY_WRITE, moved)
         else:
             self._owe(database, done)
+
+    def try_move(
+        self,
+        database: str,
+        names: frozenset[str],
+        source: str,
+        finished: Callable[[Exception | None], None],
+    ) -> None:
+        """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
+        and nothing is owed."""
+        if self._link.state is not LinkState.UP:
+            finished(LinkLost("Redis is away"))
+            return
+        wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
+        keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
+        self._send_move(self._link.request, keys, source, finished)
 
     def _moved(self, database: str, done: Callable[[], None], failure: Exception | None) -> None:
         if failure is None:
@@ -90,7 +107,11 @@ class EpochMover:
             done()
 
     def _send_move(
-        self, request: Request, keys: list[bytes], finished: Callable[[Exception | None], None]
+        self,
+        request: Request,
+        keys: list[bytes],
+        source: str,
+        finished: Callable[[Exception | None], None],
     ) -> None:
         """Give each key a new token; `finished` gets None or what prevented it."""
         token = self.new_token()
@@ -118,6 +139,7 @@ class EpochMover:
 
         def succeeded() -> None:
             self._statistics.moves += 1
+            self._statistics.moves_by[source] += 1
             finished(None)
 
         request(command, moved)
@@ -153,7 +175,8 @@ class EpochMover:
             if not isinstance(failure, LinkLost):
                 self._link.break_off(f"Redis refused an invalidation: {failure}")
 
-        self._send_move(request, [KeySpace(self._prefix, database).epoch(EVERYTHING)], settled)
+        everything = [KeySpace(self._prefix, database).epoch(EVERYTHING)]
+        self._send_move(request, everything, BY_RECONNECT, settled)
 
     def away(self) -> None:
         """The link can't be restored for now: nobody waits for that."""

@@ -238,6 +238,25 @@ class ResultCache:
         the same, and this process uses the cache again only after it has moved "*" there."""
         self._mover.move(database, names, done)
 
+    def try_move(
+        self,
+        database: str,
+        names: frozenset[str],
+        source: str,
+        finished: Callable[[Exception | None], None],
+    ) -> None:
+        """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
+        and nothing is owed. `source`: see `statistics.SOURCES`."""
+        self._mover.try_move(database, names, source, finished)
+
+    def request(self, command: bytes, done: Callable[[Any], None]) -> None:
+        """Send a packed command of the change feed's; `done` gets its reply or a LinkLost."""
+        self._link.request(command, done)
+
+    def keys(self, database: str) -> KeySpace:
+        """The keys of this database."""
+        return KeySpace(self._prefix, database)
+
     def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
         """The link's listener: pay what is owed."""
         self._mover.settle(incarnation, request, ready)
