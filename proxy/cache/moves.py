@@ -57,7 +57,13 @@ class EpochMover:
         self._incarnation: str | None = None
         self._seen: dict[bytes, tuple[bytes, float]] = {}
 
-    def move(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
+    def move(
+        self,
+        database: str,
+        names: frozenset[str],
+        done: Callable[[], None],
+        source: str = BY_WRITE,
+    ) -> None:
         """Invalidate all that was read from the tables `names`; "*" is the whole database.
 
         `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
@@ -69,7 +75,7 @@ class EpochMover:
             wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
             keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
             moved = partial(self._moved, database, done)
-            self._send_move(self._link.request, keys, BY_WRITE, moved)
+            self._send_move(self._link.request, keys, source, moved)
         else:
             self._owe(database, done)
 
@@ -151,7 +157,7 @@ class EpochMover:
         Commands are answered in order, so a lookup sent after this move already sees it."""
         if database not in self._known:
             self._known.add(database)
-            self.move(database, frozenset((EVERYTHING,)), _nothing)
+            self.move(database, frozenset((EVERYTHING,)), _nothing, BY_RECONNECT)
 
     def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
         """Move the "*" of every database that is owed it, then let the link be used."""

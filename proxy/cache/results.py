@@ -44,6 +44,7 @@ from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
     AWAY,
+    BY_WRITE,
     DAMAGED,
     INVALIDATED,
     REFUSED,
@@ -231,12 +232,18 @@ class ResultCache:
 
     # Invalidation
 
-    def move(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
+    def move(
+        self,
+        database: str,
+        names: frozenset[str],
+        done: Callable[[], None],
+        source: str = BY_WRITE,
+    ) -> None:
         """Invalidate all that was read from the tables `names`; "*" is the whole database.
 
         `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
         the same, and this process uses the cache again only after it has moved "*" there."""
-        self._mover.move(database, names, done)
+        self._mover.move(database, names, done, source)
 
     def try_move(
         self,

@@ -20,6 +20,11 @@ SOURCES = (BY_WRITE, BY_FEED, BY_SCHEMA, BY_RECONNECT)
 """What moves epochs: writes through Penstock, the change feed, schema changes by others, and the
 start or return of a link to Redis. What `CacheManager` moves is counted in Redis alone."""
 
+BY_PATTERN = "pattern"
+BY_CLEAR = "clear"
+BY_HAND = (BY_PATTERN, BY_CLEAR)
+"""By `CacheManager`: of tables that a pattern matches, and of everything."""
+
 MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
 bypasses."""
