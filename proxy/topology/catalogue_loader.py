@@ -109,8 +109,8 @@ SELECT s.setting AS seen, s.source,
 FROM pg_settings s WHERE s.name = 'default_transaction_isolation'
 """
 
-# What has rows of its own, and changes that a publication leaves out: unlogged tables, tables that it
-# doesn't list or only in part. A refresh of a materialised view shows as DDL alone, if at all.
+# What has rows of its own, and changes that a publication leaves out: unlogged tables, tables that
+# it doesn't list or only in part. A refresh of a materialised view shows as DDL alone, if at all.
 _UNFED = """
 WITH fed AS MATERIALIZED (
     SELECT t.schemaname, t.tablename

@@ -40,9 +40,7 @@ class Monitor:
         self._topology = topology
         self._on_change = on_change
         patience = max(_LEAST_PATIENCE, 10 * settings.monitor_interval)
-        self.findings = findings = Findings(
-            topology, patience, self._report, on_sample=on_sample
-        )
+        self.findings = findings = Findings(topology, patience, self._report, on_sample=on_sample)
         self._watchers = {
             node.name: Watcher(
                 node,

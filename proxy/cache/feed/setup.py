@@ -58,7 +58,9 @@ SELECT puballtables AS all_tables, pubinsert AND pubupdate AND pubdelete AND pub
 FROM pg_publication WHERE pubname = $1
 """
 
-_PUBLISHED = "SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $1"
+_PUBLISHED = (
+    "SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $1"
+)
 
 SCHEMA = "penstock_feed"
 _DROP_TRIGGER = f"{EVENT_TRIGGER}_drop"
