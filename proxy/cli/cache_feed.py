@@ -85,7 +85,7 @@ def drop(
 async def _setup(
     settings: "Settings", databases: list[str], user: str | None, all_tables: bool
 ) -> bool:
-    from proxy.cache.feed.setup import blocking, inspect, install
+    from proxy.cache.feed.setup import inspect, install
 
     well = True
     for name in databases:
@@ -93,13 +93,12 @@ async def _setup(
         try:
             wanted = await _wanted(settings, name, connection, all_tables=all_tables)
             found = await inspect(connection, wanted)
-            blocked = blocking(found)
-            if blocked:
-                well = False
-                _say(name, ("problem: " + text for text in blocked))
+            everything = wanted.tables is None
+            if everything and found.unidentified and not found.has_publication:
+                well = _show(name, found)
                 _say(name, ["nothing was changed"])
                 continue
-            done = await install(connection, wanted, found, all_tables=wanted.tables is None)
+            done = await install(connection, wanted, found, all_tables=everything)
             _say(name, done or ["nothing was to be made"])
             well = _show(name, await inspect(connection, wanted)) and well
         finally:

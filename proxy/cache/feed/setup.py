@@ -3,7 +3,7 @@
 Over a connection of asyncpg's, as the operator's role; methods raise what asyncpg raises.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -122,6 +122,8 @@ class Inspection:
     advice: list[str] = field(default_factory=list)
     missing: list[Table] = field(default_factory=list)
     """Tables that the publication should have and doesn't."""
+    unidentified: bool = False
+    """There are tables whose UPDATE and DELETE would fail if they were published."""
     has_publication: bool = False
     superuser: bool = False
     sees_ddl: bool = False
@@ -218,9 +220,11 @@ async def _publication(connection: Connection, wanted: Wanted, found: Inspection
         if each["unidentified"]:
             found.problems.append(
                 f"{table} has no replica identity, so UPDATE and DELETE would fail while it is "
-                f"published: give it a primary key, or ALTER TABLE {table} REPLICA IDENTITY FULL"
+                f"published; left out, it is not cached: give it a primary key, or ALTER TABLE "
+                f"{table} REPLICA IDENTITY FULL, and run penstock cache feed setup"
             )
-        if (each["schema"], each["name"]) not in published and not (row and row["all_tables"]):
+            found.unidentified = True
+        elif (each["schema"], each["name"]) not in published and not (row and row["all_tables"]):
             found.missing.append((each["schema"], each["name"]))
     await _drop_partitioned(connection, wanted, found)
 
@@ -297,8 +301,3 @@ async def uninstall(connection: Connection, wanted: Wanted) -> list[str]:
         await connection.execute(_UNINSTALL)
         done.append("dropped the event triggers")
     return done
-
-
-def blocking(found: Inspection, chosen: Sequence[str] = ("no replica identity",)) -> list[str]:
-    """The problems that setup must not go on with: writes of others would fail."""
-    return [one for one in found.problems if any(words in one for words in chosen)]
