@@ -132,7 +132,7 @@ timeout = "100ms"
     "cache.feed": """\
 [cache.feed]
 enabled = true
-user = "replicator"
+user = "ops"
 max_lag = "5s"
 """,
     "cache.rule": """\

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ async def test_no_read_older_than_promised(
         assert workload.failures == 0
         assert sum(consumed(proxy) for proxy in proxies) >= 1
         for proxy in proxies:
-            await asyncio.to_thread(eventually, lambda one=proxy: trusted(one), "trusted again")
+            await asyncio.to_thread(eventually, partial(trusted, proxy), "trusted again")
 
 
 async def test_functions_and_blocks_around(

@@ -206,7 +206,9 @@ PRECISE = (
     ),
     Way(
         "joined",
-        TABLE + ROWS + "CREATE TABLE c_other (id int PRIMARY KEY); INSERT INTO c_other VALUES (1), (2);",
+        TABLE
+        + ROWS
+        + "CREATE TABLE c_other (id int PRIMARY KEY); INSERT INTO c_other VALUES (1), (2);",
         simple(
             "MERGE INTO c_joined USING (SELECT {key} AS k) s ON id = k "
             "WHEN MATCHED THEN UPDATE SET version = {version}"
