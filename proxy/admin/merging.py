@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 from prometheus_client.core import Metric
 from prometheus_client.metrics_core import Metric as Family
 
-_ALIKE = ("penstock_node_", "penstock_replica_", "penstock_build", "penstock_cache_up")
+_ALIKE = (
+    *("penstock_node_", "penstock_replica_", "penstock_build", "penstock_cache_up"),
+    *("penstock_cache_feed_up", "penstock_cache_feed_lag_", "penstock_cache_feed_slot_"),
+)
 """Beginnings of what all workers see for themselves: the worst that one of them sees is shown."""
-_LEAST = ("penstock_node_up", "penstock_cache_up")
+_LEAST = ("penstock_node_up", "penstock_cache_up", "penstock_cache_feed_up")
 _EARLIEST = "process_start_time_seconds"
 
 

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
 from proxy.config.version import version
 from proxy.topology.counters import BUCKET_BOUNDS, Counters, Histogram, together
@@ -58,6 +59,8 @@ class Observed:
     """None where there is no cache; so is `cache_up`."""
     cache_up: Callable[[], bool] | None = None
     """Whether Redis answers."""
+    feeds: Callable[[], Iterable[FeedState]] = field(default=tuple)
+    """Of the databases that have a change feed."""
     stopping: Callable[[], bool] = field(default=_running)
     """Whether the process has begun to shut down."""
     by_database: Callable[[], Iterable[Counters]] = field(default=tuple)
@@ -91,6 +94,7 @@ class PenstockCollector(Collector):
         yield _build_info()
         yield from _query_metrics(counters)
         yield from _cache_metrics(observed, counters)
+        yield from _feed_metrics(observed.feeds())
         yield from _client_metrics(counters)
         yield from _pool_metrics(observed.pools())
         yield from _node_metrics(observed.databases)
@@ -159,7 +163,12 @@ def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
         "reason",
         _sum(counters.cache_unfilled, unfilled),
     )
-    yield _count("penstock_cache_invalidations", "Epochs moved, by writes or by hand.", cache.moves)
+    yield _tally(
+        "penstock_cache_invalidations",
+        "Moves of epochs, by what made them necessary.",
+        "source",
+        cache.moves_by,
+    )
     yield _count(
         "penstock_cache_owed_invalidations",
         "Epochs that could not be moved in time: all was invalidated when Redis was back.",
@@ -195,6 +204,35 @@ def _rule_metrics(cache: Statistics) -> Iterator[Metric]:
     yield _tally(
         "penstock_cache_rule_fills", "Fills of each rule.", "rule", {r: c.fills for r, c in rules}
     )
+
+
+def _feed_metrics(feeds: Iterable[FeedState]) -> Iterator[Metric]:
+    """A lag that is not known is left out. The slot's size is known where it is read from."""
+    gauges = {
+        "up": "1 while the cache is in use, as far as the change feed is concerned.",
+        "lag_seconds": "Age of the oldest write that may not have been invalidated yet.",
+        "lag_bytes": "Written on the primary and not yet followed by the change feed.",
+        "slot_bytes": "WAL that the primary keeps for the slot of the change feed.",
+    }
+    counts = {
+        "transactions": "Transactions that came over the change feed.",
+        "changes": "Changes of rows that came over the change feed.",
+        "takeovers": "Times that a process began to read the change feed.",
+        "restarts": "Times that the change feed had a gap, so that everything was invalidated.",
+    }
+    states = list(feeds)
+    for name, text in gauges.items():
+        gauge = GaugeMetricFamily(f"penstock_cache_feed_{name}", text, labels=["database"])
+        for one in states:
+            value = float(one.trusted) if name == "up" else getattr(one, name)
+            if value is not None:
+                gauge.add_metric([one.database], value)
+        yield gauge
+    for name, text in counts.items():
+        counter = CounterMetricFamily(f"penstock_cache_feed_{name}", text, labels=["database"])
+        for one in states:
+            counter.add_metric([one.database], getattr(one, name))
+        yield counter
 
 
 def _client_metrics(counters: Counters) -> Iterator[Metric]:

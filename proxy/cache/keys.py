@@ -4,6 +4,7 @@
     <prefix>:{<database>}:k:<key>              an application's own entry
     <prefix>:{<database>}:e:<table>            the epoch of a table
     <prefix>:{<database>}:e:*                  the epoch of the whole database
+    <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
     <prefix>:stats                             counters of all processes, a hash
 
 The braces are a hash tag: all keys of a database live in one slot of a Redis Cluster, so commands
@@ -65,6 +66,10 @@ class KeySpace:
     def application(self, key: str) -> bytes:
         """Key of an application's own entry."""
         return self.base + b"k:" + to_bytes(key)
+
+    def feed(self, what: str) -> bytes:
+        """Key of what the processes on this Redis tell each other of the change feed."""
+        return self.base + b"f:" + to_bytes(what)
 
     def matching(self, pattern: bytes) -> bytes:
         """A glob of Redis over the keys of this database that go on like `pattern`."""

@@ -26,7 +26,7 @@ from proxy.cache.commands import STORE_SCRIPT
 from proxy.cache.entry import decode, encode, token_source
 from proxy.cache.errors import CacheUnavailable
 from proxy.cache.keys import EVERYTHING, KeySpace, statistics_key
-from proxy.cache.statistics import hit_rate
+from proxy.cache.statistics import BY_CLEAR, BY_PATTERN, hit_rate
 
 _BATCH = 1000
 _SAMPLE = 200
@@ -206,6 +206,8 @@ class CacheManager:
             names = {name for name in names - {EVERYTHING} if fnmatchcase(name, tables)}
         if names:
             await self._redis.mset({self._keys.epoch(name): self._new_token() for name in names})
+            source = BY_CLEAR if tables == EVERYTHING else BY_PATTERN
+            await self._redis.hincrby(statistics_key(self._prefix), f"moves:{source}", 1)
         return tuple(sorted(names))
 
     def _matches(self, key: bytes, pattern: str, tables: str, rest: str) -> bool:

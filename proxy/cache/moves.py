@@ -17,7 +17,7 @@ from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import LinkLost
 from proxy.cache.keys import EVERYTHING, KeySpace
 from proxy.cache.link import LinkState, Request
-from proxy.cache.statistics import Statistics
+from proxy.cache.statistics import BY_RECONNECT, BY_WRITE, Statistics
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,13 @@ class EpochMover:
         self._incarnation: str | None = None
         self._seen: dict[bytes, tuple[bytes, float]] = {}
 
-    def move(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
+    def move(
+        self,
+        database: str,
+        names: frozenset[str],
+        done: Callable[[], None],
+        source: str = BY_WRITE,
+    ) -> None:
         """Invalidate all that was read from the tables `names`; "*" is the whole database.
 
         `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
@@ -68,9 +74,26 @@ class EpochMover:
         elif self._link.state is LinkState.UP:
             wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
             keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
-            self._send_move(self._link.request, keys, partial(self._moved, database, done))
+            moved = partial(self._moved, database, done)
+            self._send_move(self._link.request, keys, source, moved)
         else:
             self._owe(database, done)
+
+    def try_move(
+        self,
+        database: str,
+        names: frozenset[str],
+        source: str,
+        finished: Callable[[Exception | None], None],
+    ) -> None:
+        """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
+        and nothing is owed."""
+        if self._link.state is not LinkState.UP:
+            finished(LinkLost("Redis is away"))
+            return
+        wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
+        keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
+        self._send_move(self._link.request, keys, source, finished)
 
     def _moved(self, database: str, done: Callable[[], None], failure: Exception | None) -> None:
         if failure is None:
@@ -90,7 +113,11 @@ class EpochMover:
             done()
 
     def _send_move(
-        self, request: Request, keys: list[bytes], finished: Callable[[Exception | None], None]
+        self,
+        request: Request,
+        keys: list[bytes],
+        source: str,
+        finished: Callable[[Exception | None], None],
     ) -> None:
         """Give each key a new token; `finished` gets None or what prevented it."""
         token = self.new_token()
@@ -118,6 +145,7 @@ class EpochMover:
 
         def succeeded() -> None:
             self._statistics.moves += 1
+            self._statistics.moves_by[source] += 1
             finished(None)
 
         request(command, moved)
@@ -129,7 +157,7 @@ class EpochMover:
         Commands are answered in order, so a lookup sent after this move already sees it."""
         if database not in self._known:
             self._known.add(database)
-            self.move(database, frozenset((EVERYTHING,)), _nothing)
+            self.move(database, frozenset((EVERYTHING,)), _nothing, BY_RECONNECT)
 
     def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
         """Move the "*" of every database that is owed it, then let the link be used."""
@@ -153,7 +181,8 @@ class EpochMover:
             if not isinstance(failure, LinkLost):
                 self._link.break_off(f"Redis refused an invalidation: {failure}")
 
-        self._send_move(request, [KeySpace(self._prefix, database).epoch(EVERYTHING)], settled)
+        everything = [KeySpace(self._prefix, database).epoch(EVERYTHING)]
+        self._send_move(request, everything, BY_RECONNECT, settled)
 
     def away(self) -> None:
         """The link can't be restored for now: nobody waits for that."""

@@ -44,6 +44,7 @@ from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
     AWAY,
+    BY_WRITE,
     DAMAGED,
     INVALIDATED,
     REFUSED,
@@ -231,12 +232,37 @@ class ResultCache:
 
     # Invalidation
 
-    def move(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
+    def move(
+        self,
+        database: str,
+        names: frozenset[str],
+        done: Callable[[], None],
+        source: str = BY_WRITE,
+    ) -> None:
         """Invalidate all that was read from the tables `names`; "*" is the whole database.
 
         `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
         the same, and this process uses the cache again only after it has moved "*" there."""
-        self._mover.move(database, names, done)
+        self._mover.move(database, names, done, source)
+
+    def try_move(
+        self,
+        database: str,
+        names: frozenset[str],
+        source: str,
+        finished: Callable[[Exception | None], None],
+    ) -> None:
+        """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
+        and nothing is owed. `source`: see `statistics.SOURCES`."""
+        self._mover.try_move(database, names, source, finished)
+
+    def request(self, command: bytes, done: Callable[[Any], None]) -> None:
+        """Send a packed command of the change feed's; `done` gets its reply or a LinkLost."""
+        self._link.request(command, done)
+
+    def keys(self, database: str) -> KeySpace:
+        """The keys of this database."""
+        return KeySpace(self._prefix, database)
 
     def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
         """The link's listener: pay what is owed."""

@@ -11,6 +11,20 @@ DAMAGED = "damaged entry"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
 
+BY_WRITE = "write"
+BY_FEED = "feed"
+BY_SCHEMA = "schema"
+BY_RECONNECT = "reconnect"
+
+SOURCES = (BY_WRITE, BY_FEED, BY_SCHEMA, BY_RECONNECT)
+"""What moves epochs: writes through Penstock, the change feed, schema changes by others, and the
+start or return of a link to Redis. What `CacheManager` moves is counted in Redis alone."""
+
+BY_PATTERN = "pattern"
+BY_CLEAR = "clear"
+BY_HAND = (BY_PATTERN, BY_CLEAR)
+"""By `CacheManager`: of tables that a pattern matches, and of everything."""
+
 MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
 bypasses."""
@@ -39,6 +53,8 @@ class Statistics:
     """Not sent: Redis was away, or slow to read."""
     moves: int = 0
     """Acknowledged moves of epochs."""
+    moves_by: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SOURCES, 0))
+    """The same by their source."""
     owed_moves: int = 0
     """Moves that could not be made at the time: the database was invalidated at the next
     connect."""
@@ -62,6 +78,8 @@ class Statistics:
         yield "refused_fills", self.refused_fills
         yield "dropped_fills", self.dropped_fills
         yield "moves", self.moves
+        for source, count in self.moves_by.items():
+            yield f"moves:{source}", count
         yield "owed_moves", self.owed_moves
         yield "errors", self.errors
         yield "bytes_served", self.bytes_served

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proxy.cli import cache_feed
 from proxy.cli.check import ConfigOption, load_or_exit
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.config.settings import Settings
 
 app = typer.Typer(help="Look at the cache and clear it.", no_args_is_help=True)
+app.add_typer(cache_feed.app, name="feed")
 
 UNAVAILABLE = 3
 """Exit status where Redis can't be reached or refused."""

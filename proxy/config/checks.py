@@ -14,6 +14,7 @@ from proxy.config.problems import nearest
 from proxy.config.settings import (
     CacheRule,
     DatabaseSettings,
+    FeedSettings,
     PoolSettings,
     RoutingRule,
     Settings,
@@ -245,6 +246,29 @@ def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
         yield Finding(("cache", "redis"), message, '"redis://host:port/db"')
 
 
+def _feeds(settings: Settings) -> Iterator[Finding]:
+    places: list[tuple[Path, FeedSettings]] = [(("cache", "feed"), settings.cache.feed)]
+    for name, database in settings.databases.items():
+        if database.feed is not None:
+            places.append((("database", name, "feed"), database.feed))
+    names = [user.name for user in settings.auth.users]
+    for path, feed in places:
+        if feed.enabled and settings.cache.redis is None:
+            message = "has nothing to invalidate: cache.redis is not set"
+            yield Finding((*path, "enabled"), message)
+        if feed.user is not None and feed.user not in names and settings.auth.auth_file is None:
+            yield _no_user((*path, "user"), feed.user, names)
+    fed = any(feed.enabled for _, feed in places)
+    least = 2 * settings.routing.monitor_interval
+    for index, rule in enumerate(settings.cache.rules):
+        where = ("cache", "rule", index, "max_feed_lag")
+        if rule.max_feed_lag and not fed:
+            yield Finding(where, "needs the change feed: set cache.feed.enabled = true")
+        elif 0 < rule.max_feed_lag < least:
+            message = "is never reached: the primary is sampled at routing.monitor_interval"
+            yield Finding(where, message, f"at least {least:g} s, or a shorter monitor_interval")
+
+
 def _routing_rules(settings: Settings) -> Iterator[Finding]:
     yield from _match_something(settings.routing.rules, ("routing", "rule"))
 
@@ -396,6 +420,18 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "database.*.pool.min_size",
             "auth.users.*.pool.size",
             "auth.users.*.pool.min_size",
+        ),
+    ),
+    (
+        _feeds,
+        (
+            "cache.redis",
+            "cache.feed",
+            "cache.rule",
+            "database.*.feed",
+            "auth.users.*.name",
+            "auth.auth_file",
+            "routing.monitor_interval",
         ),
     ),
     (_users, ("auth.users.*.name", "auth.auth_file", "auth.auth_user")),

@@ -6,7 +6,13 @@ A user's own come first, then a database's, then those for all.
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.config.settings import DatabaseSettings, PoolSettings, Settings, UserSettings
+from proxy.config.settings import (
+    DatabaseSettings,
+    FeedSettings,
+    PoolSettings,
+    Settings,
+    UserSettings,
+)
 
 WILDCARD = "*"
 """The database whose settings serve every name that has none of its own."""
@@ -38,6 +44,12 @@ NO_CAPS: Final = Caps(0, 0)
 def database_settings(settings: Settings, database: str) -> DatabaseSettings | None:
     """The settings that serve the database of this name; None if nothing does."""
     return settings.databases.get(database) or settings.databases.get(WILDCARD)
+
+
+def feed_settings(settings: Settings, database: str) -> FeedSettings:
+    """What holds for the change feed of this database."""
+    own = database_settings(settings, database)
+    return settings.cache.feed if own is None or own.feed is None else own.feed
 
 
 def pool_settings(settings: Settings, database: str, user: str) -> PoolSettings:

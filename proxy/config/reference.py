@@ -129,6 +129,12 @@ node = "primary"
 redis = "redis://127.0.0.1:6379/0"
 timeout = "100ms"
 """,
+    "cache.feed": """\
+[cache.feed]
+enabled = true
+user = "ops"
+max_lag = "5s"
+""",
     "cache.rule": """\
 [[cache.rule]]
 name = "catalogue pages"
@@ -202,9 +208,16 @@ _NOTES = {
     "database.NAME": (
         "`NAME` is what clients put into their connection string. It can't be `penstock`: that "
         "name opens the admin console. `[database.NAME.pool]` has the keys of `[pool]`, "
-        "`[database.NAME.tls]` those of `[server_tls]`. "
+        "`[database.NAME.tls]` those of `[server_tls]`, `[database.NAME.feed]` those of "
+        "`[cache.feed]`. "
         '`[database."*"]` serves every other name, which is then the name on the servers too, '
         "unless `server_database` is set."
+    ),
+    "cache.feed": (
+        "`penstock cache feed setup` makes on the primary what it needs and says what is missing. "
+        "While it is enabled, tables whose changes don't come over it are not cached. "
+        'Databases that only `[database."*"]` serves have no feed: with it enabled they are not '
+        "cached."
     ),
     "auth.users": "`[auth.users.pool]`, below its user, has the keys of `[pool]`.",
     "database.NAME.primary": "`[database.NAME.master]` means the same and is shown as the primary.",
@@ -216,7 +229,7 @@ _NOTES = {
 }
 
 
-_SAID_BEFORE = {"database.NAME.pool", "auth.users.pool", "database.NAME.tls"}
+_SAID_BEFORE = {"database.NAME.pool", "auth.users.pool", "database.NAME.tls", "database.NAME.feed"}
 """Their keys are those of top-level tables, as notes on the tables above them say."""
 
 

@@ -28,6 +28,11 @@ Glob = Annotated[
     Field(min_length=1),
     Words("glob", "`*` any text, `?` one character, `[ab]` one of these", lambda text: f'"{text}"'),
 ]
+SlotName = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9_]{1,40}$"),
+    Words("text", "1 to 40 of a-z, 0-9 and _", lambda text: f'"{text}"'),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -324,7 +329,37 @@ class CacheRule(Section):
     )
     ttl: Duration = Field(60.0, gt=0, description="longest life of an entry")
     max_size: Bytes = Field(1 << 20, description="larger results are not kept")
+    max_feed_lag: Duration = Field(
+        0.0,
+        description="a hit misses no write, by anybody, that was acknowledged longer before the "
+        "query; 0: `cache.feed.max_lag` holds",
+    )
     enabled: bool = Field(True, description="false: matching statements are never cached")
+
+
+class FeedSettings(Section):
+    """The change feed: logical replication tells of writes by anybody, which invalidate results."""
+
+    enabled: bool = Field(
+        False, description="read it; while it is not read, the cache is passed by"
+    )
+    slot: SlotName = Field(
+        "penstock",
+        description="first part of the slot's name, the database is the second; another for each "
+        "group of proxies with a Redis of its own",
+    )
+    publication: Name = Field("penstock", description="made by `penstock cache feed setup`")
+    user: Name | None = Field(
+        None, description="login with the attribute REPLICATION; default: `monitor_user`"
+    )
+    max_lag: Duration = Field(
+        10.0, gt=0, description="the cache is passed by where the feed is further behind"
+    )
+    max_slot_size: Bytes = Field(
+        8 << 30,
+        description="a slot that keeps more WAL on the primary is dropped, and the cache of its "
+        "database turned off; 0: no limit",
+    )
 
 
 class CacheSettings(Section):
@@ -336,6 +371,7 @@ class CacheSettings(Section):
     timeout: Duration = Field(0.25, description="a slower Redis counts as away")
     reconnect_interval: Duration = Field(0.5, description="between attempts to reach Redis again")
     prefix: Name = Field("penstock", description="first part of every key")
+    feed: FeedSettings = Field(FeedSettings(), description="writes around Penstock")
     rules: tuple[CacheRule, ...] = Field((), alias="rule", description="in order")
 
 
@@ -360,6 +396,7 @@ class DatabaseSettings(Section):
     node_tls: dict[Name, ServerTlsSettings] = Field(
         {}, description="overrides `tls` whole, by node: primary, replica1, …, shard0, …"
     )
+    feed: FeedSettings | None = Field(None, description="overrides [cache.feed] whole")
     monitor_user: Name | None = Field(
         None, description="login for health, positions and catalogue; default: the first user"
     )

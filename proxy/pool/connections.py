@@ -17,7 +17,7 @@ from proxy.pool.backend import Backend
 from proxy.pool.connecting import open_backend
 from proxy.pool.exchange import Exchange
 from proxy.pool.limits import Limit
-from proxy.pool.own_query import OwnQuery
+from proxy.pool.own_query import ask
 from proxy.pool.settings_state import DEFAULTS, SettingsState, intern_settings, read_back_all
 from proxy.tasks import spawn
 from proxy.topology.node import Node
@@ -187,8 +187,8 @@ class Connections:
     async def _prepare(self, backend: Backend, connect_query: str) -> None:
         """Run the database's connect_query, and learn what it has set. Raises PgError."""
         try:
-            await _ask(backend, connect_query.encode())
-            answer = await _ask(backend, read_back_all([]))
+            await ask(backend, connect_query.encode())
+            answer = await ask(backend, read_back_all([]))
         except PgError as error:
             raise PgError(
                 error.sqlstate,
@@ -253,23 +253,6 @@ class Connections:
 
     def surrender(self) -> None:
         """Close the next connection that comes back, needed or not."""
-
-
-async def _ask(backend: Backend, sql: bytes) -> Exchange:
-    """The answer to a query of Penstock's own. Raises PgError."""
-    answered: asyncio.Future[Exchange | PgError] = asyncio.get_running_loop().create_future()
-
-    def done(outcome: Exchange | PgError) -> None:
-        if not answered.done():
-            answered.set_result(outcome)
-
-    OwnQuery(backend, sql, done)
-    outcome = await answered
-    if isinstance(outcome, PgError):
-        raise outcome
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome
 
 
 def settings_of(answer: Exchange) -> SettingsState:

@@ -1,11 +1,12 @@
 """A query of Penstock's own on a backend that no client has."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from proxy.pool.backend import Backend, Borrower
 from proxy.pool.exchange import Exchange
-from proxy.wire import messages
+from proxy.wire import errors, messages
 from proxy.wire.errors import PgError
 
 
@@ -41,3 +42,22 @@ class OwnQuery(Borrower):
 
     def backend_congested(self, congested: bool) -> None:
         pass  # a short query
+
+
+async def ask(backend: Backend, sql: bytes) -> Exchange:
+    """The answer to a query of Penstock's own. Raises PgError."""
+    answered: asyncio.Future[Exchange | PgError] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Exchange | PgError) -> None:
+        if not answered.done():
+            answered.set_result(outcome)
+
+    if backend.closed:
+        raise PgError(errors.CONNECTION_FAILURE, f"the connection to {backend.node.name} was lost")
+    OwnQuery(backend, sql, done)
+    outcome = await answered
+    if isinstance(outcome, PgError):
+        raise outcome
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome

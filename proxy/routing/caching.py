@@ -61,6 +61,7 @@ def cache_plan(
         ttl_seconds=ttl,
         max_bytes=rule.max_size,
         reads=tuple(sorted(verdict.reading.tables)),
+        max_feed_lag=rule.max_feed_lag,
         label="+".join(sorted({table.name for table in subject.tables})),
     )
 
@@ -84,6 +85,8 @@ def _relations(
         return f"the definition of view {min(reading.uncacheable)} can't be cached"
     if foreign := reading.tables & catalogue.foreign:
         return f"{min(foreign)} is a foreign table, whose changes are not seen"
+    if unfed := reading.tables & catalogue.unfed:
+        return f"changes of {min(unfed)} do not come over the change feed"
     if secured := reading.tables & catalogue.row_security:
         return f"{min(secured)} has row security, so users see different rows"
     return None

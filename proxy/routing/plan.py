@@ -32,6 +32,8 @@ class CachePlan:
     """Epoch names of every base table read, sorted."""
     label: str
     """The readable part of the key that patterns match: table names joined by `+`."""
+    max_feed_lag: float = 0.0
+    """Seconds that hits may be behind the change feed; 0: as far as the feed itself may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,12 @@ from functools import partial
 
 from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
+from proxy.cache.feed.feed import ON_DEMAND, Feed
 from proxy.cache.results import ResultCache
-from proxy.config.pooling import database_settings, pool_settings
+from proxy.cache.trust import FeedTrust
+from proxy.config.pooling import database_settings, feed_settings, pool_settings
 from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
+from proxy.pool.connections import Connections
 from proxy.pool.pool import Login, Pool
 from proxy.routing.planner import Planner
 from proxy.server.limits import Limits
@@ -123,6 +126,12 @@ class Pools:
                 pool.settings.size,
             )
 
+    def outside(self, node: Node, wanted: str | None) -> Connections:
+        """Connections of Penstock's own to `node`, which count as no pool's."""
+        user = wanted or self._auth.current.first_user or "postgres"
+        login = Login(user, partial(self._auth.server_secret, self._database, user))
+        return Connections(node, self._database, login, self.settings_of(user))
+
     def monitor_login(self, wanted: str | None) -> tuple[str, str | None]:
         """The login for Penstock's own connections."""
         user = wanted or self._auth.current.first_user or "postgres"
@@ -186,6 +195,7 @@ class Database:
         self._settings = settings
         self._dialing = security.dialing(name)
         self._cached = cache is not None
+        self._results = cache
         self._shards = HashShardMap(own.sharding) if own.sharding.enabled else None
         topology = build_topology(name, own, self._dialing)
         counters = Counters()
@@ -209,6 +219,7 @@ class Database:
             sharded=own.sharding.enabled,
             notification_backlog=settings.limits.notification_backlog,
         )
+        self.feed = self._new_feed()
         self.monitor = self._watch(topology)
         self._started = self._watching = False
         self._vacant: set[object] = set()
@@ -216,7 +227,46 @@ class Database:
         self._changing = asyncio.Lock()
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
-        return Monitor(topology, self._login, self._settings.routing)
+        feed = self.feed
+        on_sample = None if feed is None else feed.sampled
+        return Monitor(topology, self._login, self._settings.routing, on_sample=on_sample)
+
+    def _new_feed(self) -> Feed | None:
+        """The change feed, where there is to be one. Not started yet."""
+        context, settings = self.context, feed_settings(self._settings, self.context.name)
+        context.trust, self.catalogue.on_difference = None, None
+        wanted = settings.enabled and self._results is not None
+        if not wanted or context.name not in self._settings.databases:
+            self.catalogue.feed_by(None)
+            if wanted:
+                context.trust = FeedTrust(settings.max_lag)
+                context.trust.obstacle = ON_DEMAND
+            return None
+        assert self._results is not None
+        feed = Feed(
+            context.name,
+            settings,
+            self._results,
+            self._feed_connections,
+            self.catalogue,
+            self,
+            self._settings.routing.monitor_interval,
+        )
+        context.trust, self.catalogue.on_difference = feed.trust, feed.schema_differs
+        self.catalogue.feed_by(settings.publication)
+        return feed
+
+    def _feed_connections(self) -> Connections:
+        settings, own = feed_settings(self._settings, self.context.name), self.context.settings
+        return self.pools.outside(self.context.topology.primary, settings.user or own.monitor_user)
+
+    def fresh_until(self, system: int, timeline: int, lsn: int) -> float:
+        """See `Findings.fresh_until`."""
+        return self.monitor.findings.fresh_until(system, timeline, lsn)
+
+    def newest(self, system: int, timeline: int) -> int | None:
+        """See `Findings.newest`."""
+        return self.monitor.findings.newest(system, timeline)
 
     def _planner(self, catalogue: Catalogue) -> Planner:
         settings = self._settings
@@ -240,8 +290,12 @@ class Database:
                 self._watching = True
                 await self.monitor.start()
                 await self.catalogue.start()
+                if self.feed is not None:
+                    self.feed.start()
             elif self._watching and not wanted:
                 self._watching = False
+                if self.feed is not None:
+                    await self.feed.stop()
                 await self.monitor.stop()
                 await self.catalogue.stop()
 
@@ -307,9 +361,21 @@ class Database:
         if own.connect_query != old_own.connect_query:
             context.welcomes.clear()
         login = self.pools.monitor_login(own.monitor_user)
+        fed_anew = (
+            feed_settings(settings, name) != feed_settings(old, name)
+            or before[0] is not context.topology.primary
+            or own.monitor_user != old_own.monitor_user
+        )
+        if fed_anew:
+            if self.feed is not None:
+                await self.feed.stop()
+            self.feed = self._new_feed()
+            if self.feed is not None:
+                self.feed.start()
         if (
             [id(node) for node in before] != [id(node) for node in context.topology.nodes()]
             or login != self._login
+            or fed_anew
             or settings.routing.monitor_interval != old.routing.monitor_interval
         ):
             self._login = login

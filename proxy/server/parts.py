@@ -77,7 +77,16 @@ PARTS: tuple[Part[Running], ...] = (
     Part(("client_tls", "server_tls", "database"), _security, always=True),
     Part(("auth", "database"), _authentication, always=True),
     Part(
-        ("database", "pool", "limits", "auth", "routing", "cache.rule", "server.max_message_size"),
+        (
+            "database",
+            "pool",
+            "limits",
+            "auth",
+            "routing",
+            "cache.rule",
+            "cache.feed",
+            "server.max_message_size",
+        ),
         _databases,
     ),
     Part(

@@ -19,6 +19,7 @@ from proxy.admin.http import ListenError, bound_address, start_http, stop_http
 from proxy.admin.metrics import Observed, PoolRow
 from proxy.auth.load import load_auth
 from proxy.auth.state import AuthState
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.service import CacheService, start_cache
 from proxy.config.pooling import (
     WILDCARD,
@@ -274,6 +275,7 @@ class Process:
             cache=cache.results.statistics if cache else None,
             cache_up=(lambda: cache.up) if cache else None,
             stopping=lambda: self.stopping is not None,
+            feeds=self.feed_states,
             by_database=lambda: [one.context.counters for one in self.all_databases()],
         )
 
@@ -286,8 +288,13 @@ class Process:
             pools=lambda: [pool for one in self.all_databases() for pool in one.pools],
             control=operations,
             cache=self.cache,
+            feeds=self.feed_states,
             consoles=lambda: () if self._console is None else self._console.states(),
         )
+
+    def feed_states(self) -> list[FeedState]:
+        """Of the databases that have a change feed."""
+        return [one.feed.state() for one in self.databases.values() if one.feed is not None]
 
     def _pool_rows(self) -> Iterator[PoolRow]:
         for database in self.databases.values():

@@ -27,7 +27,7 @@ class Fill:
     """A replica may serve it only if it has replayed all that was acknowledged before."""
 
 
-def bypass(context: DatabaseContext, client: Client, batch: Batch) -> str | None:
+def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -> str | None:
     """Why this batch of a cacheable statement doesn't ask the cache, or None to ask."""
     if context.cache is None:
         return "no cache is configured"
@@ -48,6 +48,8 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch) -> str | None
             return "the transaction reads from a snapshot"
     if not context.catalogue.usable_for_cache:
         return "the catalogue is being read again"
+    if context.trust is not None:
+        return context.trust.doubt(0.0 if plan.cache is None else plan.cache.max_feed_lag)
     return None
 
 

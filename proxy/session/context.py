@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.cache.results import ResultCache
+from proxy.cache.trust import FeedTrust
 from proxy.config.settings import DatabaseSettings, PoolSettings, ReplicaSettings, RoutingSettings
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState
@@ -73,6 +74,8 @@ class DatabaseContext:
     read_your_writes: str = field(init=False)
     turn: int = 0
     """Counts dispatches, for round-robin."""
+    trust: FeedTrust | None = None
+    """Of the change feed, where the database has one."""
     sharded: bool = False
     disabled: bool = False
     """No new clients, by an administrator's order."""

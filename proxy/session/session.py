@@ -421,7 +421,7 @@ class Session(Downstream):
 
     def _ask_cache(self, batch: Batch, plan: Plan) -> bool:
         """Start a look-up; False if the batch bypasses the cache."""
-        reason = caching.bypass(self.context, self.client, batch)
+        reason = caching.bypass(self.context, self.client, batch, plan)
         if reason is not None:
             self.context.counters.cache_bypasses[reason] += 1
             return False

@@ -43,6 +43,8 @@ class Catalogue:
     """Tables with user triggers or rules: a write to them may write anything."""
     row_security: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
+    unfed: frozenset[str] = frozenset()
+    """With a change feed: what has rows whose changes don't come over it."""
     relations: frozenset[str] = frozenset()
     system_relations: frozenset[str] = frozenset()
     setters: Mapping[str, frozenset[str]] = field(default_factory=dict)

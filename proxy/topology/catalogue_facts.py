@@ -41,6 +41,7 @@ class Rows(NamedTuple):
     definitions: Sequence[Row] = ()
     """All functions, if there are any of the former."""
     trigger_functions: Sequence[Row] = ()
+    unfed: Sequence[str] = ()
 
 
 def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
@@ -61,6 +62,7 @@ def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
         triggers=frozenset(names[oid] for oid in rows.triggers if oid in names),
         row_security=frozenset(row["name"] for row in user if row["row_security"]),
         foreign=frozenset(row["name"] for row in user if row["kind"] == "f"),
+        unfed=frozenset(rows.unfed),
         relations=frozenset(names.values()),
         system_relations=frozenset(row["name"] for row in rows.relations if row["system"]),
         setters=changing,

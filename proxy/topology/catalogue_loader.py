@@ -109,6 +109,24 @@ SELECT s.setting AS seen, s.source,
 FROM pg_settings s WHERE s.name = 'default_transaction_isolation'
 """
 
+# What has rows of its own, and changes that a publication leaves out: unlogged tables, tables that
+# it doesn't list or only in part. A refresh of a materialised view shows as DDL alone, if at all.
+_UNFED = """
+WITH fed AS MATERIALIZED (
+    SELECT t.schemaname, t.tablename
+    FROM pg_publication p JOIN pg_publication_tables t USING (pubname)
+    WHERE p.pubname = $1 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+          AND to_jsonb(t) ->> 'rowfilter' IS NULL
+)
+SELECT DISTINCT c.relname::text AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't'
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+      AND NOT EXISTS (SELECT FROM fed WHERE schemaname = n.nspname AND tablename = c.relname)
+      AND NOT (c.relkind = 'm' AND EXISTS (
+          SELECT FROM pg_event_trigger WHERE evtname = $2 AND evtenabled <> 'D'))
+"""
+
 # Whatever makes a difference to the answers above comes with a new version of a row, so with
 # another xmin. (Statistics are updated in place, without one.)
 _FINGERPRINTED = (
@@ -131,24 +149,42 @@ _FINGERPRINT = "SELECT concat_ws(' '{}) FROM pg_settings {}".format(
     "WHERE name = 'default_transaction_isolation'",
 )
 
+_FEED_FINGERPRINT = """
+SELECT concat_ws(' ',
+    (SELECT concat(oid, ':', xmin) FROM pg_publication WHERE pubname = $1),
+    (SELECT concat(count(*), ':', sum(hashint8(r.xmin::text::bigint << 32 | r.oid::bigint)))
+     FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE pubname = $1),
+    (SELECT concat(oid, ':', xmin) FROM pg_event_trigger WHERE evtname = $2))
+"""
+
+EVENT_TRIGGER = "penstock_ddl"
+"""Installed by `penstock cache feed setup`: it puts schema changes into the feed."""
+
 _TURN = 0.004
 
 
-async def read_fingerprint(connection: Connection) -> str:
+async def read_fingerprint(connection: Connection, publication: str | None = None) -> str:
     """A text that differs once anything has changed that `load_catalogue` reads."""
-    return str(await connection.fetchval(_FINGERPRINT))
+    text = str(await connection.fetchval(_FINGERPRINT))
+    if publication is not None:
+        fed = await connection.fetchval(_FEED_FINGERPRINT, publication, EVENT_TRIGGER)
+        text = f"{text} {publication} {fed}"
+    return text
 
 
 async def load_catalogue(
-    connection: Connection, analysed: MutableMapping[str, View] | None = None
+    connection: Connection,
+    analysed: MutableMapping[str, View] | None = None,
+    publication: str | None = None,
 ) -> Catalogue:
-    """The catalogue as of one moment. Raises what asyncpg raises.
+    """The catalogue as of one moment. Raises what asyncpg raises. `publication`: of the change
+    feed, if there is one.
 
     `analysed` keeps the analysis of each view's text from one load to the next: texts that no view
     has any more leave it.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await _read(connection)
+        rows = await _read(connection, publication)
     kept = await _analyse((row["definition"] for row in rows.relations), analysed or {})
     if analysed is not None:
         analysed.clear()
@@ -156,8 +192,11 @@ async def load_catalogue(
     return assemble(rows, kept)
 
 
-async def _read(connection: Connection) -> Rows:
+async def _read(connection: Connection, publication: str | None) -> Rows:
     setters = await connection.fetch(_SETTERS)
+    unfed = []
+    if publication is not None:
+        unfed = [row[0] for row in await connection.fetch(_UNFED, publication, EVENT_TRIGGER)]
     return Rows(
         functions=await connection.fetch(_FUNCTIONS),
         relations=await connection.fetch(_RELATIONS),
@@ -169,6 +208,7 @@ async def _read(connection: Connection) -> Rows:
         setters=setters,
         definitions=await connection.fetch(_DEFINITIONS) if setters else (),
         trigger_functions=await connection.fetch(_TRIGGER_FUNCTIONS) if setters else (),
+        unfed=unfed,
     )
 
 

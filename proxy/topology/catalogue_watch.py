@@ -46,6 +46,10 @@ class CatalogueWatch:
         self.current = Catalogue()
         self.on_schema_change: Callable[[], None] | None = None
         """Called after each schema change that passed through this process."""
+        self.on_difference: Callable[[], None] | None = None
+        """Called where the server's schema is found to be another than before, whoever changed it;
+        before it is read."""
+        self._publication: str | None = None
         self._address = address
         self._login = login
         self._on_change = on_change
@@ -85,6 +89,12 @@ class CatalogueWatch:
         """The schema may have changed by now, and not through this process. Loads again."""
         self._changes_ended += 1
         self._wake.set()
+
+    def feed_by(self, publication: str | None) -> None:
+        """Tell from now on what this publication leaves out; None: there is no change feed."""
+        if publication != self._publication:
+            self._publication = publication
+            self.invalidate()
 
     def move(self, address: Address, login: Login) -> None:
         """Watch the database at another address, or by another login, from now on."""
@@ -154,9 +164,12 @@ class CatalogueWatch:
         with Deadline(connection, _LOAD_TIMEOUT):
             ended = self._changes_ended
             # Read before the load, so that what changes between the two is found the next time.
-            fingerprint = await read_fingerprint(connection)
+            fingerprint = await read_fingerprint(connection, self._publication)
+            differs = self._fingerprint not in ("", fingerprint)
+            if differs and self.on_difference is not None:
+                self.on_difference()
             if wanted or fingerprint != self._fingerprint:
-                catalogue = await load_catalogue(connection, self._analysed)
+                catalogue = await load_catalogue(connection, self._analysed, self._publication)
                 self._take(catalogue)
                 self._fingerprint = fingerprint
             self._changes_loaded = ended  # most that may change the schema do not: DO, CALL, …

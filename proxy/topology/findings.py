@@ -25,7 +25,8 @@ class _Answer:
 class Findings:
     """Writes health, latency, freshness and lag into the nodes of `topology`.
 
-    A sample of the primary counts as current for `patience` seconds.
+    A sample of the primary counts as current for `patience` seconds. `on_sample` is called after
+    each, by who reads the primary's WAL beside its replicas.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Findings:
         patience: float,
         on_verdict: OnVerdict,
         clock: Callable[[], float] = time.monotonic,
+        on_sample: Callable[[], None] | None = None,
     ) -> None:
         self._topology = topology
         self._patience = patience
         self._on_verdict = on_verdict
+        self._on_sample = on_sample
         self._clock = clock
         self._samples = Samples()
         self._lineage: Lineage | None = None
@@ -88,9 +91,25 @@ class Findings:
         self._samples.add(reading.asked_at, end)
         for replica in self._topology.replicas:
             self._place(replica)
+        if self._on_sample is not None:
+            self._on_sample()
         idle = reading.inserted == self._inserted
         self._inserted = reading.inserted
-        return idle and end > reading.flushed and bool(self._topology.replicas)
+        waited_for = bool(self._topology.replicas) or self._on_sample is not None
+        return idle and end > reading.flushed and waited_for
+
+    def fresh_until(self, system: int, timeline: int, lsn: int) -> float:
+        """The moment before which every acknowledged write lies before `lsn` of this WAL; -inf
+        where that is not known, or another is the primary's."""
+        if self._lineage != Lineage(system, timeline):
+            return float("-inf")
+        return self._samples.fresh_until(lsn)
+
+    def newest(self, system: int, timeline: int) -> int | None:
+        """The primary's position as sampled last, if this is its WAL."""
+        if self._lineage != Lineage(system, timeline) or self._samples.latest is None:
+            return None
+        return self._samples.latest[1]
 
     def _judge_replicas_again(self) -> None:
         """Another server, or the same on another timeline, is the primary: what replicas said

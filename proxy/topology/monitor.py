@@ -35,11 +35,12 @@ class Monitor:
         login: Login,
         settings: RoutingSettings,
         on_change: OnChange | None = None,
+        on_sample: Callable[[], None] | None = None,
     ) -> None:
         self._topology = topology
         self._on_change = on_change
         patience = max(_LEAST_PATIENCE, 10 * settings.monitor_interval)
-        findings = Findings(topology, patience, self._report)
+        self.findings = findings = Findings(topology, patience, self._report, on_sample=on_sample)
         self._watchers = {
             node.name: Watcher(
                 node,

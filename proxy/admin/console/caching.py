@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from proxy.admin.console.rows import Row, columns
 from proxy.cache.errors import CacheUnavailable
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.manager import CacheManager, CacheStats, MemoryUsage
-from proxy.cache.statistics import Statistics
+from proxy.cache.statistics import BY_HAND, Statistics
 from proxy.config.settings import CacheSettings
 from proxy.wire import errors
 from proxy.wire.errors import PgError
@@ -52,6 +53,7 @@ class Own:
     """Results that were not kept, by reason."""
     up: bool
     rules: Sequence[str]
+    feeds: Sequence[FeedState] = ()
 
 
 def cache_rows(own: Own, shared: Shared) -> list[Row]:
@@ -60,7 +62,10 @@ def cache_rows(own: Own, shared: Shared) -> list[Row]:
     rows: list[Row] = [("redis", None, "state", state, None)]
     if shared.error is not None:
         rows.append(("redis", None, "error", None, shared.error))
+    for feed in own.feeds:
+        rows += _feed_rows(feed)
     rows += _total_rows(own.statistics, shared.stats)
+    rows += _source_rows(own.statistics, shared.stats)
     for rule in dict.fromkeys((*own.rules, *own.statistics.rules)):
         rows += _rule_rows(rule, own.statistics, shared.stats)
     reasons = dict(own.bypasses)
@@ -81,6 +86,39 @@ def _total_rows(statistics: Statistics, stats: CacheStats | None) -> list[Row]:
     rows: list[Row] = [("total", None, "hit_rate", _share(statistics.hit_rate), all_hits)]
     for name in _TOTALS:
         rows.append(("total", None, name, str(own[name]), _shared(stats, name)))
+    return rows
+
+
+def _feed_rows(feed: FeedState) -> list[Row]:
+    lag = None if feed.lag_seconds is None else f"{feed.lag_seconds:.3f}"
+    shown: list[tuple[str, object]] = [
+        ("state", "in use" if feed.trusted else "passed by"),
+        ("role", feed.role),
+        ("why", feed.doubt),
+        ("error", feed.error),
+        ("lag_seconds", lag),
+        ("lag_bytes", feed.lag_bytes),
+        ("slot_bytes", feed.slot_bytes),
+        ("transactions", feed.transactions),
+        ("changes", feed.changes),
+        ("takeovers", feed.takeovers),
+        ("restarts", feed.restarts),
+    ]
+    return [
+        ("feed", feed.database, metric, str(value), None)
+        for metric, value in shown
+        if value is not None
+    ]
+
+
+def _source_rows(statistics: Statistics, stats: CacheStats | None) -> list[Row]:
+    """What `CacheManager` moved is counted in Redis alone."""
+    rows: list[Row] = [
+        ("invalidation", source, "moves", str(count), _shared(stats, f"moves:{source}"))
+        for source, count in statistics.moves_by.items()
+    ]
+    for source in BY_HAND:
+        rows.append(("invalidation", source, "moves", None, _shared(stats, f"moves:{source}")))
     return rows
 
 

@@ -88,6 +88,7 @@ async def _cache(insight: Overview, arguments: tuple[str, ...]) -> Sequence[Row]
         dict(unfilled),
         insight.cache_up(),
         [rule.name for rule in settings.rules if rule.enabled],
+        insight.feed_states(),
     )
     if settings.redis is None:
         return caching.cache_rows(own, caching.Shared(error="no cache is configured"))

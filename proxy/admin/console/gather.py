@@ -4,7 +4,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -26,6 +26,7 @@ from proxy.admin.console.snapshot import (
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.admin.console.weighing import total
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.service import CacheService
 from proxy.cache.statistics import Statistics
 from proxy.config.pooling import database_caps
@@ -55,6 +56,7 @@ class Insight:
     pools: Callable[[], Iterable[Pool]]
     control: Control
     cache: CacheService | None = None
+    feeds: Callable[[], Sequence[FeedState]] = field(default=tuple)
     consoles: Callable[[], Iterable[ClientState]] = field(default=tuple)
     """Clients of the console itself."""
     period: Period = field(default_factory=lambda: Period(time.monotonic()))
@@ -179,6 +181,10 @@ class Insight:
     def cache_up(self) -> bool:
         """Whether Redis answers."""
         return self.cache is not None and self.cache.up
+
+    def feed_states(self) -> Sequence[FeedState]:
+        """The change feeds of databases that have one."""
+        return self.feeds()
 
     def logging_in(self) -> int:
         """Clients that have not been welcomed yet."""

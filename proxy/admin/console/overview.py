@@ -15,6 +15,7 @@ from proxy.admin.console.snapshot import (
     ServerState,
 )
 from proxy.admin.console.statistics import QueriesByName
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
 from proxy.config.settings import Settings
 
@@ -53,5 +54,6 @@ class Overview(Protocol):
         """None: no cache is configured."""
 
     def cache_up(self) -> bool: ...
+    def feed_states(self) -> Sequence[FeedState]: ...
     def end_period(self) -> None:
         """Averages are since now."""

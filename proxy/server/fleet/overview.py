@@ -17,6 +17,7 @@ from proxy.admin.console.snapshot import (
     ServerState,
 )
 from proxy.admin.console.statistics import QueriesByName
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
 from proxy.config.pooling import database_caps, pool_settings
 from proxy.config.settings import Settings
@@ -115,6 +116,9 @@ class FleetOverview:
 
     def cache_up(self) -> bool:
         return bool(self._reports) and all(one.cache_up for one in self._reports)
+
+    def feed_states(self) -> list[FeedState]:
+        return report.feeds_of(self._reports)
 
     def end_period(self) -> None:
         self._period.end(time.monotonic(), self.totals())

@@ -18,6 +18,7 @@ from proxy.admin.console.snapshot import (
     Things,
 )
 from proxy.admin.console.statistics import QueriesByName
+from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
 
 Tally = dict[str, int]
@@ -56,6 +57,7 @@ class Report:
     cache: Tally
     """Counters of the cache by name, "misses:" and "bypasses:" with a reason."""
     cache_up: bool
+    feeds: Sequence[FeedState] = ()
 
 
 def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
@@ -77,6 +79,7 @@ def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
         cache_passes=(dict(bypasses), dict(unfilled)),
         cache={} if statistics is None else _flat(statistics),
         cache_up=insight.cache_up(),
+        feeds=list(insight.feed_states()),
     )
 
 
@@ -89,6 +92,7 @@ _FIELDS: Final = (
 def _flat(statistics: Statistics) -> Tally:
     flat = {name: getattr(statistics, name) for name in _FIELDS}
     flat |= {f"misses:{reason}": count for reason, count in statistics.misses.items()}
+    flat |= {f"moves_by:{source}": count for source, count in statistics.moves_by.items()}
     flat |= {f"bypasses:{reason}": count for reason, count in statistics.bypasses.items()}
     return flat
 
@@ -189,6 +193,32 @@ def databases_of(reports: Sequence[Report]) -> list[DatabaseState]:
         )
         for one in seen.values()
     ]
+
+
+def feeds_of(reports: Iterable[Report]) -> list[FeedState]:
+    """One for each database: the consumer's where there is one, with the worst lag of all."""
+    merged: dict[str, FeedState] = {}
+    for told in reports:
+        for one in told.feeds:
+            known = merged.get(one.database)
+            merged[one.database] = one if known is None else _worse(known, one)
+    return list(merged.values())
+
+
+def _worse(one: FeedState, other: FeedState) -> FeedState:
+    leading = other if other.role == "consumer" else one
+    lags = [each.lag_seconds for each in (one, other)]
+    return replace(
+        leading,
+        trusted=one.trusted and other.trusted,
+        doubt=one.doubt or other.doubt,
+        lag_seconds=None if None in lags else max(lag for lag in lags if lag is not None),
+        transactions=one.transactions + other.transactions,
+        changes=one.changes + other.changes,
+        takeovers=one.takeovers + other.takeovers,
+        restarts=one.restarts + other.restarts,
+        error=one.error or other.error,
+    )
 
 
 def prepared_of(reports: Iterable[Report]) -> list[PreparedState]:

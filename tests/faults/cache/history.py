@@ -2,7 +2,8 @@
 
 Each key has one writer, so its writes are in order. A read is right if some write explains it that
 is not older than the last one acknowledged before the read began, and that had begun before the
-read ended. A write whose outcome is unknown explains reads and demands nothing.
+read ended. A write whose outcome is unknown explains reads and demands nothing. A promise may allow
+reads a certain age: then only writes acknowledged longer before demand to be seen.
 """
 
 from collections import defaultdict
@@ -53,7 +54,9 @@ class Violation:
 class History:
     """Filled while the workload runs, checked afterwards. Times are time.monotonic()."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: float = 0.0) -> None:
+        self.allowed = allowed
+        """Seconds that a read may be old."""
         self.writes: dict[Hashable, list[Write]] = defaultdict(list)
         self.reads: list[Read] = []
 
@@ -75,7 +78,7 @@ class History:
         """Every read that is wrong."""
         for read in self.reads:
             writes = self.writes[read.key]
-            floor = _floor(writes, read.began)
+            floor = _floor(writes, read.began - self.allowed)
             admissible = writes[max(floor, 0) :]
             if floor < 0 and read.state is None:
                 continue  # nothing had to be there yet

@@ -206,7 +206,9 @@ PRECISE = (
     ),
     Way(
         "joined",
-        TABLE + ROWS + "CREATE TABLE c_other (id int); INSERT INTO c_other VALUES (1), (2);",
+        TABLE
+        + ROWS
+        + "CREATE TABLE c_other (id int PRIMARY KEY); INSERT INTO c_other VALUES (1), (2);",
         simple(
             "MERGE INTO c_joined USING (SELECT {key} AS k) s ON id = k "
             "WHEN MATCHED THEN UPDATE SET version = {version}"
@@ -252,6 +254,8 @@ class Workload:
     proxies: Sequence[Proxy]
     ways: Sequence[Way]
     history: History
+    around: Sequence[Proxy] = ()
+    """Where half of the writers write, past the proxies."""
     seed: int = 1
     leaves: float = 0.0
     """Share of writes whose writer leaves without waiting for the outcome."""
@@ -308,7 +312,8 @@ class Workload:
 
     async def _writer(self, way: Way, key: int, chance: random.Random) -> None:
         version = 0
-        async with self._connections(chance) as connect:
+        past = bool(self.around) and chance.random() < 0.5
+        async with self._connections(chance, self.around if past else self.proxies) as connect:
             while not self.stopping:
                 await asyncio.sleep(chance.choice((0.0, 0.01, 0.03, 0.08)) * self.pause)
                 version += 1
@@ -347,7 +352,7 @@ class Workload:
 
     @contextlib.asynccontextmanager
     async def _connections(
-        self, chance: random.Random
+        self, chance: random.Random, places: Sequence[Proxy]
     ) -> AsyncIterator[Callable[[], Awaitable[RawClient]]]:
         """A function that gives the connection, made anew where it was lost."""
         current: list[RawClient] = []
@@ -356,7 +361,7 @@ class Workload:
             while not current or current[0].writer.transport.is_closing():
                 current.clear()
                 try:
-                    current.append(await RawClient.login(chance.choice(self.proxies)))
+                    current.append(await RawClient.login(chance.choice(places)))
                 except (Gone, OSError, LoginRefused):
                     self.failures += 1
                     await asyncio.sleep(0.05)
@@ -370,7 +375,7 @@ class Workload:
 
     async def _reader(self, number: int, chance: random.Random) -> None:
         name = f"reader{number}"
-        async with self._connections(chance) as connect:
+        async with self._connections(chance, self.proxies) as connect:
             while not self.stopping:
                 way = chance.choice(self.ways)
                 key = chance.choice(self._keys(way))
