@@ -20,7 +20,7 @@ COMPILED_PACKAGES = ("net", "pool", "cache", "session")
 INTERPRETED = {"__init__.py", "contexts.py", "kernel.py", "manager.py"}
 """Nothing to gain there, or what mypyc doesn't know (asynchronous generators, extending classes of
 the standard library)."""
-IN_C = ("net/_kernel", "wire/_scan")
+IN_C = ("net/_kernel", "wire/_scan", "sql/_skeleton")
 """What loops over bytes or calls the kernel; each has its equal in Python beside it."""
 COMPILED_MODULES = (
     "wire/framing.py",
@@ -80,6 +80,10 @@ def extensions() -> list[object]:
     compiled = mypycify(
         [*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True
     )
+    if sys.platform == "linux":
+        for one in compiled:  # calls from file to file of the one library need no detour
+            one.extra_compile_args.append("-fno-semantic-interposition")
+            one.extra_link_args.append("-Wl,-Bsymbolic-functions")
     return [*compiled, *(_in_c(module) for module in IN_C)]
 
 
