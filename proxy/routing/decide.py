@@ -85,7 +85,7 @@ class _Policy:
     __slots__ = ("balance", "preference", "settings")
 
     def __init__(self) -> None:
-        self.take(ReplicaSettings())
+        self.take(ReplicaSettings.model_validate({}))
 
     def take(self, settings: ReplicaSettings) -> None:
         self.settings = settings

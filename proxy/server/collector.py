@@ -1,8 +1,8 @@
 """Python's collector of cyclic garbage, set for a process with much that stays and little garbage.
 
 A query leaves no cycles, only a client that goes and what is planned anew do. As Python comes, the
-collector looks at the young objects after every 700 that have stayed, and now and then at all, which
-took half of the time of a statement whose text was new.
+collector looks at the young objects after every 700 that have stayed, and now and then at all:
+half of the time that a statement took whose text was new.
 """
 
 import gc

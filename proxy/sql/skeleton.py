@@ -18,8 +18,9 @@ _number = re.compile(rb"(?<![%s])(?:0|[1-9][0-9]*)(?![%s])" % (_PART, _PART))
 def skeleton_in_python(text: bytes) -> bytes:
     """`text` with a zero byte for each whole number that stands alone, or `text` itself.
 
-    A number that is part of a word, a fraction, a parameter or beside a quote stays, and so does one
-    with zeros in front. `text` itself: there is none, it is not ASCII, too long, or has zero bytes.
+    A number that is part of a word, a fraction, a parameter or beside a quote stays, and so does
+    one with zeros in front. `text` itself where there is none, or where it is not ASCII, too long,
+    or has zero bytes already.
     """
     if len(text) > LONGEST or not text.isascii() or b"\0" in text:
         return text
