@@ -120,7 +120,9 @@ def _side_by_side(compiler: Any) -> Any:
         def one(made: str) -> None:
             source, extension = build[made]
             if _changed_at(made) <= max(_changed_at(source), shared):
-                compiler._compile(made, source, extension, arguments, extra_postargs, options)
+                part = f"{made}.part.o"  # what an interruption leaves must not look like the whole
+                compiler._compile(part, source, extension, arguments, extra_postargs, options)
+                os.replace(part, made)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
             list(threads.map(one, build))
