@@ -3,6 +3,7 @@
 #
 #   make demo [ARGS=--once]   the proxy before a local stack of real servers, shown at work
 #   make test [ARGS=...]      all tests, against real servers
+#   make setup                the virtual environment, and what `make compiled` makes
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
 #   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
@@ -33,7 +34,7 @@ PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 .PHONY: setup compiled demo test test-compiled suites regress bench check format lock clean
 .DEFAULT_GOAL := setup
 
-setup: $(STAMP)
+setup: $(STAMP) compiled
 
 # The stamp is written last: an interrupted set-up is taken up again.
 $(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
@@ -59,15 +60,18 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
 	@touch "$@"
 
 # A second copy of the package: the sources in proxy/ are never shadowed by an older compiled form.
+# $(BIN)/penstock runs it as long as it was made of what the sources are (proxy/launch.py).
 compiled: $(COMPILED)
 
-$(COMPILED): $(STAMP) setup.py $(shell find proxy -name '*.py')
+$(COMPILED): $(STAMP) setup.py $(shell find proxy -name '*.py' -o -name '*.c')
 	@echo "Compiling the hot path"
 	@rm -rf $(TREE) && mkdir -p build
-	@$(BIN)/python setup.py --quiet build --build-lib $(TREE) --parallel 2 >build/compile.log 2>&1 \
+	@made_of=$$($(BIN)/python proxy/launch.py .) && { \
+		PENSTOCK_COMPILE=yes $(BIN)/python setup.py --quiet build --build-lib $(TREE) \
+			>build/compile.log 2>&1 && echo "$$made_of" >$(TREE)/made-of \
 		|| { echo "could not compile, see build/compile.log; it will run interpreted" >&2; \
 			rm -rf $(TREE); PENSTOCK_COMPILE=no $(BIN)/python setup.py --quiet build \
-			--build-lib $(TREE) >>build/compile.log 2>&1; }
+			--build-lib $(TREE) >>build/compile.log 2>&1; }; }
 	@touch "$@"
 
 demo: $(COMPILED)

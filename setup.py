@@ -8,15 +8,19 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 COMPILED_PACKAGES = ("net", "pool", "cache", "session")
 INTERPRETED = {"__init__.py", "contexts.py", "kernel.py", "manager.py"}
 """Nothing to gain there, or what mypyc doesn't know (asynchronous generators, extending classes of
 the standard library)."""
-IN_C = ("net/_kernel", "wire/_scan")
+IN_C = ("net/_kernel", "wire/_scan", "sql/_skeleton")
 """What loops over bytes or calls the kernel; each has its equal in Python beside it."""
 COMPILED_MODULES = (
     "wire/framing.py",
@@ -76,7 +80,69 @@ def extensions() -> list[object]:
     compiled = mypycify(
         [*MYPY_OPTIONS, *sources()], opt_level="2", debug_level="0", multi_file=True
     )
+    if sys.platform == "linux":
+        for one in compiled:  # calls from file to file of the one library need no detour
+            one.extra_compile_args.append("-fno-semantic-interposition")
+            one.extra_link_args.append("-Wl,-Bsymbolic-functions")
     return [*compiled, *(_in_c(module) for module in IN_C)]
+
+
+class BuildExtensions(build_ext):
+    """Compiles the many C files of the one large extension side by side, and only what is new."""
+
+    def build_extension(self, ext: Extension) -> None:
+        compiler = self.compiler
+        if hasattr(compiler, "_compile") and not hasattr(compiler, "penstock_ready"):
+            compiler.penstock_ready = True
+            compiler.compile = _side_by_side(compiler)
+        super().build_extension(ext)
+
+
+def _side_by_side(compiler: Any) -> Any:
+    """A method `compile` for this compiler, with the arguments of its own."""
+
+    def compile_(
+        sources: Sequence[str],
+        output_dir: str | None = None,
+        macros: Any = None,
+        include_dirs: Any = None,
+        debug: bool = False,
+        extra_preargs: Any = None,
+        extra_postargs: Any = None,
+        depends: Any = None,
+    ) -> list[str]:
+        macros, objects, extra_postargs, options, build = compiler._setup_compile(
+            output_dir, macros, include_dirs, sources, depends, extra_postargs
+        )
+        arguments = compiler._get_cc_args(options, debug, extra_preargs)
+        shared = max((_changed_at(one) for one in _shared_by_all(include_dirs or [])), default=0.0)
+
+        def one(made: str) -> None:
+            source, extension = build[made]
+            if _changed_at(made) <= max(_changed_at(source), shared):
+                part = f"{made}.part.o"  # what an interruption leaves must not look like the whole
+                compiler._compile(part, source, extension, arguments, extra_postargs, options)
+                os.replace(part, made)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+            list(threads.map(one, build))
+        return list(objects)
+
+    return compile_
+
+
+def _shared_by_all(include_dirs: Sequence[str]) -> list[Path]:
+    """What every object depends on: the headers that mypyc makes and brings, and this file."""
+    folders = [Path("build"), *map(Path, include_dirs)]
+    found = [one for folder in folders for one in folder.glob("*.h")]
+    return [*found, Path("setup.py"), Path("requirements-build.txt")]
+
+
+def _changed_at(file: str | Path) -> float:
+    try:
+        return os.stat(file).st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _in_c(module: str) -> Extension:
@@ -87,4 +153,4 @@ def _in_c(module: str) -> Extension:
     )
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

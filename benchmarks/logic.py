@@ -66,7 +66,9 @@ class Wires:
     @contextmanager
     def plugged_in(self) -> Iterator[None]:
         """Channels use these instead of sockets."""
-        with patch.multiple("proxy.net.channel", receive=self.receive, send=self.send):
+        with patch.multiple("proxy.net.kernel", receive=self.receive, send=self.send):
+            polled = poller()
+            polled.receive, polled.send = self.receive, self.send
             yield
 
 

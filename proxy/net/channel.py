@@ -11,11 +11,13 @@ import select
 import socket
 import struct
 from collections import deque
+from time import perf_counter
 from typing import Any, Final
 
 import structlog
 
-from proxy.net.kernel import ready, receive, send
+from proxy.net import kernel
+from proxy.net.clock import clock
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +62,8 @@ class Poller:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        # Attributes of an object are found faster than names of a module.
+        self.receive, self.send = kernel.receive, kernel.send
         self._epoll = select.epoll()
         self._channels: dict[int, Channel] = {}
         loop.add_reader(self._epoll.fileno(), self._poll)
@@ -81,7 +85,8 @@ class Poller:
     def _poll(self) -> None:
         channels = self._channels
         for _ in range(_ROUNDS):
-            found = ready(self._epoll, _EVENTS)
+            found = kernel.ready(self._epoll, _EVENTS)
+            clock.round = perf_counter()
             for event in found:
                 channel, events = channels.get(event >> 8), event & 0xFF
                 if channel is None:
@@ -97,6 +102,7 @@ class Poller:
                     channel.abort()
             if len(found) < _FEW:
                 break
+        clock.round = 0.0
 
     def close(self) -> None:
         """Stop watching; channels that are left get no more events."""
@@ -192,7 +198,7 @@ class Channel:
             return
         size = self._read_size
         try:
-            data = receive(self._descriptor, size)
+            data = self._poller.receive(self._descriptor, size)
         except OSError as error:
             self._lose(error)
             return
@@ -212,11 +218,11 @@ class Channel:
         """Send, now as far as the socket takes it."""
         if self._closing or not data:
             return
-        if self._out:
+        if self._out_size:
             self._keep(memoryview(data))
             return
         try:
-            sent = send(self._descriptor, data)
+            sent = self._poller.send(self._descriptor, data)
         except OSError as error:
             self._lose_soon(error)
             return
@@ -238,7 +244,7 @@ class Channel:
         while out:
             data = out[0]
             try:
-                sent = send(self._descriptor, data)
+                sent = self._poller.send(self._descriptor, data)
             except OSError as error:
                 self._lose(error)
                 return
@@ -286,6 +292,7 @@ class Channel:
             return  # its descriptor may be another channel's by now
         self._closing = True
         self._out.clear()
+        self._out_size = 0
         self._lose_soon(None)
 
     def _lose_soon(self, error: Exception | None) -> None:
@@ -300,5 +307,6 @@ class Channel:
         self._closed = self._closing = True
         self._poller.remove(self._descriptor)
         self._out.clear()
+        self._out_size = 0
         self._socket.close()
         self._protocol.connection_lost(error)

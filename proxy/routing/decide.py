@@ -57,7 +57,10 @@ def decide(
     hint = plan.node_hint
     if hint == "primary":
         return _route(topology.primary, "a hint or rule asks for the primary")
-    preference = replicas.read_preference
+    policy = _policy
+    if policy.settings is not replicas:
+        policy.take(replicas)
+    preference = policy.preference
     if hint is None and preference != "replica_preferred":
         if preference == "primary":
             return _route(topology.primary, "read_preference is primary")
@@ -70,12 +73,28 @@ def decide(
             return _route(topology.primary, "no replica can stand in for the primary")
         if preference == "nearest":
             return _route(*_nearest(topology, facts.fresh_after, max_lag, turn))
-    node = _pick(topology.replicas, facts.fresh_after, max_lag, replicas.balance, turn)
+    node = _pick(topology.replicas, facts.fresh_after, max_lag, policy.balance, turn)
     if node is not None:
         return _route(node, _READS)
     return _without_replica(topology, facts, preference == "replica", max_lag)
 
 
+class _Policy:
+    """What a section of the settings says: its attributes take long to get at."""
+
+    __slots__ = ("balance", "preference", "settings")
+
+    def __init__(self) -> None:
+        self.take(ReplicaSettings.model_validate({}))
+
+    def take(self, settings: ReplicaSettings) -> None:
+        self.settings = settings
+        self.preference: str = settings.read_preference
+        self.balance: str = settings.balance
+
+
+_policy: Final = _Policy()
+"""Those asked for last, nearly always the same again."""
 _READS: Final = "only reads"
 _STAYS: Final = "the transaction stays on its connection"
 

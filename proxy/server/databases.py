@@ -370,7 +370,7 @@ class Database:
             if self.feed is not None:
                 await self.feed.stop()
             self.feed = self._new_feed()
-            if self.feed is not None:
+            if self.feed is not None and self._watching:
                 self.feed.start()
         if (
             [id(node) for node in before] != [id(node) for node in context.topology.nodes()]

@@ -32,7 +32,7 @@ from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.contexts import TlsError
 from proxy.net.listener import Listener, open_channel
-from proxy.server import systemd
+from proxy.server import collector, systemd
 from proxy.server.databases import Database
 from proxy.server.descriptors import TooFewDescriptors, provide
 from proxy.server.ending import Ending
@@ -166,6 +166,7 @@ class Process:
         else:
             self.receive(settings)
         self._sweeper = spawn(self._sweep(), "pool sweeper")
+        collector.settle()
         log.info(
             "listening" if self.seat is None else "serving",
             sql=str(self.address),

@@ -66,6 +66,10 @@ class Ack:
     """Before this Parse the statement was closed."""
 
 
+_NOTHING_BOUND: Final[list[Prepared]] = []
+_NO_BINDS: Final[list[bytes]] = []
+
+
 class Batch:
     """One unit of work; see the module's docstring."""
 
@@ -98,13 +102,13 @@ class Batch:
         """The text of a simple Query, without its end."""
         self.parts: list[bytes] | None = None
         self.references: list[Reference] | None = None
-        self.bound: list[Prepared] = []
-        """Statements bound, in order."""
+        self.bound: list[Prepared] = _NOTHING_BOUND
+        """Statements bound, in order; the first makes a list of its own, as for `binds`."""
         self.described: Prepared | None = None
         """The statement parsed or described last: what routes a batch that binds nothing."""
         self.describes: list[tuple[bytes, Prepared | None]] | None = None
         """(client's name, statement) of each Describe of a statement, in order."""
-        self.binds: list[bytes] = []
+        self.binds: list[bytes] = _NO_BINDS
         """Their Bind messages from the parameter formats on."""
         self.unnamed: Prepared | None = None
         """What the unnamed statement is after this batch, if it parses one."""

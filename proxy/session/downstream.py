@@ -3,10 +3,10 @@
 `session.Session` is the one that there is; `link.Link` and what builds on it know only this.
 """
 
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from proxy.net.channel import Channel, ChannelProtocol
+from proxy.net.clock import clock
 from proxy.routing.plan import Plan
 from proxy.routing.route import Route, Target
 from proxy.session import states
@@ -59,7 +59,7 @@ class Downstream(ChannelProtocol):
             node = route.node.name if route.node is not None else ""
             tally = self.context.counters.tally(route.target.value, node, kind)
             route.tallies[kind] = tally
-        tally.add(perf_counter() - self._started)
+        tally.add(clock.now() - self._started)
 
     def count_cached(self) -> None:
         """Count the batch that the cache has answered."""
@@ -68,7 +68,7 @@ class Downstream(ChannelProtocol):
         if tally is None:
             tally = self.context.counters.tally(Target.CACHE.value, "", kind)
             self.context.cached[kind] = tally
-        tally.add(perf_counter() - self._started)
+        tally.add(clock.now() - self._started)
 
     def pause_reading(self, pause: bool) -> None:
         """Stop or go on reading from the client."""

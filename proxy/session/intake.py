@@ -17,10 +17,13 @@ from proxy.session.batch import (
     Reference,
 )
 from proxy.session.prepared import Prepared, PreparedRegistry
+from proxy.wire import scan
 from proxy.wire.errors import ProtocolViolation
 from proxy.wire.framing import uint32_at
-from proxy.wire.scan import Execution, execution, renamed
+from proxy.wire.scan import Execution
 
+_execution: Final = scan.execution
+_renamed: Final = scan.renamed
 _PARSE: Final = 80  # P
 _BIND: Final = 66  # B
 _DESCRIBE: Final = 68  # D
@@ -50,7 +53,9 @@ class Intake:
     __slots__ = (
         "_batch",
         "_data",
+        "_generation",
         "_keeps_names",
+        "_last",
         "_max_message",
         "_parsed",
         "_parts_size",
@@ -70,6 +75,9 @@ class Intake:
         self, registry: PreparedRegistry, max_message: int, keeps_names: bool = False
     ) -> None:
         self._registry = registry
+        self._last: Prepared | None = None
+        """What the registry gave last, in its `_generation`."""
+        self._generation = 0
         self._keeps_names = keeps_names
         self._parsed: list[bytes] = []
         """Names parsed since the last Sync, if it keeps them."""
@@ -156,7 +164,7 @@ class Intake:
         size = len(data)
         position = start = self._position
         if self._batch is None and position < size and data[position] in (_PARSE, _BIND):
-            found = execution(data, position)
+            found = _execution(data, position)
             if found is not None:
                 batch = self._execution(position, found)
                 if batch is not None:
@@ -201,7 +209,7 @@ class Intake:
             return None
         data = self._data
         if content is not None:
-            prepared = self.unnamed = self._registry.get(content)
+            prepared = self.unnamed = self._registered(content)
             whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"PBDES" if describes else b"PBES", whole)
             batch.described = batch.unnamed = prepared
@@ -211,7 +219,7 @@ class Intake:
                 return None
             prepared = known
             if name and not self._keeps_names:
-                whole = renamed(data, start, end, len(name), prepared.name)
+                whole = _renamed(data, start, end, len(name), prepared.name)
             else:
                 whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"BDES" if describes else b"BES", whole)
@@ -220,11 +228,21 @@ class Intake:
                 batch.references = [Reference(0, prepared, USES, name, not name, unsure)]
         if describes:
             self._portals_described = True
-        batch.bound.append(prepared)
-        batch.binds.append(bind)
+        batch.bound = [prepared]
+        batch.binds = [bind]
         batch.runs = True
         self._position = end
         return batch
+
+    def _registered(self, content: bytes) -> Prepared:
+        """The statement with this content, most often the same as last time."""
+        last, registry = self._last, self._registry
+        if last is not None and last.content == content and self._generation == registry.generation:
+            registry.asked += 1
+            return last
+        found = registry.get(content)
+        self._last, self._generation = found, registry.generation
+        return found
 
     def _is_too_large(self, start: int, position: int) -> bool:
         if self._shape.count(_EXECUTES) > 1:
@@ -386,8 +404,11 @@ class Intake:
                 self._replace(start, position, data[position:end])
                 return end
             return start
-        batch.bound.append(prepared)
-        batch.binds.append(data[name_end + 1 : end])
+        if batch.bound:
+            batch.bound.append(prepared)
+            batch.binds.append(data[name_end + 1 : end])
+        else:
+            batch.bound, batch.binds = [prepared], [data[name_end + 1 : end]]
         if name and self._keeps_names:
             return start
         if name:

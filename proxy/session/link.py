@@ -56,6 +56,9 @@ class Link(Borrower):
         self._retries = 0
         self._pins: set[str] = set()
         """All the reasons why the session stays on its backend."""
+        self._quiet = False
+        """What was sent leaves nothing to settle, unless its answer does: one read, all of it known
+        to the server, of a client that has nothing to remember."""
         self._early_sync = False
         """The client flushed where Penstock synced: this ReadyForQuery is not for the client."""
         self._abandoned = False

@@ -1,4 +1,4 @@
-"""Plans by text: exact text first, then the text without its literals, then the parser.
+"""Plans by text: without its whole numbers or as it is, then without its literals, then the parser.
 
 A shape without its literals may key a plan, never a result (see docs/architecture.md).
 """
@@ -12,6 +12,7 @@ from proxy.routing.plan import Access, Plan
 from proxy.session.batch import Batch
 from proxy.session.combine import corrected
 from proxy.session.prepared import Prepared
+from proxy.sql import skeleton as skeletons
 from proxy.sql.analyse import analyse
 from proxy.sql.normalise import Shape, shape
 from proxy.sql.statement import Analysis, Hints, Literal
@@ -19,6 +20,7 @@ from proxy.topology.counters import Counters
 
 Planned = tuple[Plan, tuple[bytes | None, ...]]
 
+_skeleton: Final = skeletons.skeleton
 _GENERATION: Final = 8192
 _ASKS_NOTHING: Final = ("SELECT", "select", "INSERT", "insert", "UPDATE", "update", "DELETE")
 """Beginnings of most texts, none of which is EXPLAIN (PENSTOCK) or SHOW ROUTE FOR."""
@@ -43,25 +45,34 @@ class PlanCache:
         self._planner = planner
         self._young: dict[bytes, Planned] = {}
         self._old: dict[bytes, Planned] = {}
-        self._shapes: dict[str, Plan | None] = {}
+        """Both by text, or by skeleton where that tells all; texts have no zero bytes."""
+        self._shapes: dict[str, Planned | None] = {}
 
     def of_text(self, text: bytes, utf8: bool) -> Planned:
         """The plan of a query string and the literals that its shape left out.
 
         `utf8`: whether the client writes UTF-8; otherwise a text that is not ASCII is not judged.
         """
-        planned = self._young.get(text)
+        bones = _skeleton(text)
+        planned = self._young.get(bones)
+        if planned is None and bones is not text:
+            planned = self._young.get(text)
         if planned is not None:
             self._counters.plan_hits += 1
             return planned
-        planned = self._old.get(text)
+        planned, key = self._old.get(bones), bones
+        if planned is None and bones is not text:
+            planned, key = self._old.get(text), text
         if planned is None:
-            planned = self._make(text, utf8)
+            planned, key = self._make(text, bones, utf8)
         if len(text) <= _LONGEST_KEPT and (utf8 or text.isascii()):
-            if len(self._young) >= _GENERATION:
-                self._old, self._young = self._young, {}
-            self._young[text] = planned
+            self._keep(key, planned)
         return planned
+
+    def _keep(self, key: bytes, planned: Planned) -> None:
+        if len(self._young) >= _GENERATION:
+            self._old, self._young = self._young, {}
+        self._young[key] = planned
 
     def of_prepared(self, prepared: Prepared, utf8: bool) -> Plan:
         """The plan of a prepared statement, made once per version."""
@@ -80,43 +91,49 @@ class PlanCache:
         plan = corrected(plan, reason)
         for text in {one.text for one in batch.bound} | {batch.text} - {None}:
             if text is not None and len(batch.bound) <= 1:
-                self._young[text] = (plan, ())
+                self._keep(text, (plan, ()))
+                self._keep(_skeleton(text), (plan, ()))  # which is asked for first
         for prepared in batch.bound:
             prepared.plan_version = -1
         return plan
 
-    def _make(self, text: bytes, utf8: bool) -> Planned:
+    def _make(self, text: bytes, bones: bytes, utf8: bool) -> tuple[Planned, bytes]:
+        """The plan, and what to keep it under."""
         if not utf8 and not text.isascii():
-            return self._planner(_unreadable("the text is neither ASCII nor UTF-8")), ()
+            return (self._planner(_unreadable("the text is neither ASCII nor UTF-8")), ()), text
         try:
             query = text.decode()
         except UnicodeDecodeError:
-            return self._planner(_unreadable("the text is not UTF-8")), ()
+            return (self._planner(_unreadable("the text is not UTF-8")), ()), text
         if not query.startswith(_ASKS_NOTHING):
             inner = explained_statement(query)
             if inner is not None:
                 asks = Plan(Analysis(inner, ()), "explain", Access.LOCAL, "asks Penstock itself")
-                return asks, ()
+                return (asks, ()), text
         found = shape(query) if len(query) <= _LONGEST_KEPT else None
         if found is None or not found.constants:
-            return self._analyse(query), ()
-        return self._of_shape(query, found)
+            return (self._analyse(query), ()), text
+        planned = self._of_shape(found)
+        if planned is None:
+            return (self._analyse(query), ()), text
+        if planned[0].shard is None:
+            return planned, bones if bones is text or skeletons.fits(bones, found) else text
+        return self._sharded(query, planned[0], found), text
 
-    def _of_shape(self, query: str, found: Shape) -> Planned:
+    def _of_shape(self, found: Shape) -> Planned | None:
+        """The plan of all texts of this shape, or None where each has its own."""
         if found.text in self._shapes:
-            plan = self._shapes[found.text]
             self._counters.plan_hits += 1
-        else:
-            plan = self._analyse(found.text)
-            if not _depends_on_nothing_else(plan):
-                plan = None
-            if len(self._shapes) >= _GENERATION:
-                self._shapes.clear()
-            self._shapes[found.text] = plan
-        if plan is None:
-            return self._analyse(query), ()
-        if plan.shard is None:
-            return plan, ()
+            return self._shapes[found.text]
+        plan = self._analyse(found.text)
+        planned = (plan, ()) if _depends_on_nothing_else(plan) else None
+        if len(self._shapes) >= _GENERATION:
+            self._shapes.clear()
+        self._shapes[found.text] = planned
+        return planned
+
+    def _sharded(self, query: str, plan: Plan, found: Shape) -> Planned:
+        """The plan with the constants that tell the shard."""
         if not all(_says_its_value(literal) for literal in found.literals):
             return self._analyse(query), ()
         return plan, tuple(

@@ -80,6 +80,8 @@ class PreparedRegistry:
         self._count = 0
         self.asked = 0
         """Parse messages of clients."""
+        self.generation = 0
+        """Counts the calls of `retire`."""
 
     def get(self, content: bytes) -> Prepared:
         """The statement with this content, the same object each time."""
@@ -102,6 +104,7 @@ class PreparedRegistry:
         client's Parse must reach it.
         """
         self._young, self._old = {}, {}
+        self.generation += 1
 
     def __iter__(self) -> Iterator[Prepared]:
         return iter([*self._young.values(), *self._old.values()])

@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy.pool.description import Description, describe
 from proxy.session.batch import AS_PARSE, FORWARD, Ack, Reference
+from proxy.wire import scan
 from proxy.wire.errors import (
     CHANGED_RESULT,
     LAST_WORDS,
@@ -19,8 +20,9 @@ from proxy.wire.errors import (
 )
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import PARSE_COMPLETE
-from proxy.wire.scan import answered, skip
 
+_answered: Final = scan.answered
+_skip: Final = scan.skip
 _READY: Final = 90  # Z
 _ERROR: Final = 69  # E
 _STATUS: Final = 83  # S
@@ -229,7 +231,7 @@ class Relay:
             self._head = b""
             size = len(data)
         elif self._flags | _RETRY == _RETRY and self.awaiting == 1 and not self._preamble:
-            status = answered(data, self._remaining, _TABLES[0])
+            status = _answered(data, self._remaining, _TABLES[0])
             if status:  # the whole of an answer, or all that was missing, as nearly always
                 self.awaiting = self._remaining = 0
                 self.done = True
@@ -244,7 +246,7 @@ class Relay:
         out: list[bytes] | None = None
         start = 0
         while True:
-            position = skip(data, position, table)
+            position = _skip(data, position, table)
             if size - position < 5:
                 break
             length = uint32_at(data, position + 1)

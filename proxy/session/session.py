@@ -7,10 +7,10 @@ and hand the rest to `upstream`. States are in `states`, decisions in `routing`.
 import asyncio
 import time
 from collections.abc import Callable
-from time import perf_counter
 from typing import Final
 
 from proxy.net.channel import Channel
+from proxy.net.clock import clock
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
@@ -178,7 +178,7 @@ class Session(Downstream):
                 self._skipping = False
                 self.write(messages.ready_for_query(self.client.transaction.status))
             return
-        self._started = perf_counter()
+        self._started = clock.now()
         self._batch = batch
         self._plan = plan = self._plan_of(batch)
         if self.client.transaction.failed:
@@ -293,7 +293,7 @@ class Session(Downstream):
 
     def _answer(self, reply: bytes) -> None:
         tally = self.context.counters.tally(Target.LOCAL.value, "", self._plan.kind)
-        tally.add(perf_counter() - self._started)
+        tally.add(clock.now() - self._started)
         self.write(reply)
 
     def refuse(self, error: PgError, skip: bool = False, told: bool = False) -> None:

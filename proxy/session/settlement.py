@@ -5,9 +5,9 @@ client hears of it, changed settings are read back, and the backend returns to i
 """
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Final
 
+from proxy.net.clock import clock
 from proxy.pool.description import STALE
 from proxy.pool.exchange import Exchange
 from proxy.pool.pool import DISCARD_ALL
@@ -217,7 +217,7 @@ class Settlement(Link):
         counters.unfinished += 1
         if transaction.ready_at:
             counters.gap_seconds += max(0.0, started - transaction.ready_at)
-        transaction.ready_at = perf_counter()
+        transaction.ready_at = clock.now()
 
     def _settle(self) -> None:
         """The transaction is over: read back settings that may have changed, then let go."""

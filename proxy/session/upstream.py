@@ -240,6 +240,15 @@ class Upstream(Revalidation):
                 transaction.schema_changes += 1
                 self._context.catalogue.schema_change_begins()
         self._plans.append(plan)
+        self._quiet = (
+            plain
+            and plan.plain
+            and plan.reads_only
+            and self._fill is None
+            and transaction.status == IDLE
+            and not transaction.effects
+            and self._client.facts.pinned is None
+        )
         self._session.state = states.ACTIVE
         backend.transport.write(payload)
         if self.unsynced:
@@ -372,6 +381,13 @@ class Upstream(Revalidation):
     def _finished(self, passed: bytes) -> None:
         """ReadyForQuery has come: settle, then let the client have the end of its answer."""
         relay, transaction = self._relay, self._client.transaction
+        if self._quiet and self._is_quiet(relay):
+            if self.route is not None:
+                self._session.count(self.route)
+            self._session.write(passed)
+            self._unlink(discard=False)
+            self._session.idle()
+            return
         if self._copying and not self._session.copy_is_over():
             self._copying, self._draining = False, True
             self._drain(passed + relay.held)
@@ -416,6 +432,21 @@ class Upstream(Revalidation):
             self._deliver_invalidated(passed, self._context.cache)
         else:
             self._deliver(passed)
+
+    def _is_quiet(self, relay: Relay) -> bool:
+        """Whether the answer to what was `_quiet` has left nothing to settle either."""
+        self._quiet = False
+        return (
+            relay.status == IDLE
+            and not relay.noteworthy
+            and not relay.retry
+            and not relay.held
+            and not relay.rest
+            and not self._copying
+            and not self._draining
+            and not self._abandoned
+            and not self._client.transaction.failed
+        )
 
     def _deliver_invalidated(self, passed: bytes, cache: ResultCache) -> None:
         """Let the client have the end of its answer once what it wrote is out of the cache."""

@@ -5,6 +5,7 @@ replaces a worker that dies. No query passes through it.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -12,12 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 from prometheus_client.core import Metric
 
+import proxy
 from proxy.admin.console.console import AdminConsole
 from proxy.admin.console.control import Stop
 from proxy.admin.http import bound_address, start_http, stop_http
@@ -162,9 +165,10 @@ class Supervisor:
         own_calls, its_calls = socket.socketpair()
         descriptors = its_door.fileno(), its_calls.fileno()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy.server.fleet.worker", *map(str, descriptors)),
+            *(sys.executable, "-P", "-m", "proxy.server.fleet.worker", *map(str, descriptors)),
             pass_fds=descriptors,
             stdin=asyncio.subprocess.DEVNULL,
+            env=_environment(),
         )
         its_door.close()
         its_calls.close()
@@ -349,3 +353,13 @@ class Supervisor:
             "down": worst["down"],
             "degraded": [*worst["degraded"], *missing],
         }
+
+
+def _environment() -> dict[str, str]:
+    """Workers run the very package that this process runs: the working directory, and what is
+    installed, may hold another form of it."""
+    here = Path(proxy.__file__).resolve().parents[1]
+    if here.name in ("site-packages", "dist-packages"):
+        return dict(os.environ)  # found there anyhow, and behind Python's own modules
+    path = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
