@@ -117,9 +117,8 @@ class Connections:
     async def _connect(self) -> None:
         failure: PgError | None = None
         try:
-            backend = await self.open(
-                {"application_name": "penstock"}, self._lost, self._connect_query
-            )
+            # Without an application_name of Penstock's: a client that gives none has none.
+            backend = await self.open({}, self._lost, self._connect_query)
         except PgError as error:
             failure = error
         self._connecting -= 1

@@ -42,7 +42,11 @@ class Lending(Connections):
         super().__init__(node, database, login, settings, limits, connect_query)
         self.counters = counters
         self._idle: list[Backend] = []
-        """The one used last is lent next, so that the first are the longest unused."""
+        """The first are the longest unused."""
+        self._next = -1
+        """Which of them is lent: the one used last, so that others may be closed as idle. Where it
+        is lent for a whole session, the one that has rested longest: a client that connects anew
+        expects another server process, and its number not to be that of the session it left."""
         self._stale: list[Backend] = []
         """Idle for longer than check_delay: to be tried before they are lent."""
         self._aside: list[Backend] = []
@@ -66,6 +70,7 @@ class Lending(Connections):
         """Go by `settings`, which are new."""
         always = bool(self.settings.check_query) and not self.settings.check_delay
         self._resting = self._stale if always else self._idle
+        self._next = 0 if self.settings.mode == "session" else -1
         self._look_out()
 
     @property
@@ -95,7 +100,7 @@ class Lending(Connections):
     def acquire(self, borrower: Borrower) -> Backend | None:
         """A backend at once, or None: the borrower hears later, unless it forgets."""
         if self._idle and not self._waiting:
-            backend = self._idle.pop()
+            backend = self._idle.pop(self._next)
             backend.in_use = True
             self.node.in_use += 1
             self.counters.lends += 1
@@ -109,7 +114,7 @@ class Lending(Connections):
         if self._waiting or backend not in self._idle:
             return False
         self._idle.remove(backend)
-        self._idle.append(backend)
+        self._idle.insert(len(self._idle) if self._next else 0, backend)
         return True
 
     def forget(self, borrower: Borrower) -> None:

@@ -21,6 +21,7 @@ from proxy.session.login import LoginProtocol, Reception
 from proxy.session.refusal import turn_away
 from proxy.wire import errors, startup
 from proxy.wire.errors import PgError, ProtocolViolation
+from proxy.wire.messages import TERMINATE
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,9 @@ class Opening(ChannelProtocol):
         if self._buffer[:1] == _TLS_HANDSHAKE and not self._asked and self._may_encrypt():
             self._direct = True
             self._begin_tls()
+            return False
+        if self._buffer.startswith(TERMINATE):  # changed its mind before it said who it is
+            self._close()
             return False
         needed = startup.needed(self._buffer)
         if len(self._buffer) < needed:

@@ -1,5 +1,6 @@
-"""Perl's DBD::Pg, PHP's PDO and pgsql, Java's JDBC driver, each as Debian packages it."""
+"""Perl's DBD::Pg, PHP's PDO and pgsql, Java's JDBC driver, Go's lib/pq, as Debian packages them."""
 
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -12,6 +13,9 @@ from tests.compat.targets import Target
 HERE = Path(__file__).parent
 JDBC = Path("/usr/share/java/postgresql.jar")  # libpostgresql-jdbc-java
 JAVA_SECONDS = 100.0
+GO_PATH = Path("/usr/share/gocode")
+PQ = GO_PATH / "src" / "github.com" / "lib" / "pq"  # golang-github-lib-pq-dev
+BUILD_SECONDS = 400.0
 
 
 @cache
@@ -35,6 +39,10 @@ needs_php = pytest.mark.skipif(
 needs_java = pytest.mark.skipif(
     not (JDBC.exists() and works("java", "--list-modules")) or shutil.which("javac") is None,
     reason="java, its compiler or the JDBC driver is not installed",
+)
+
+needs_go = pytest.mark.skipif(
+    not (PQ.is_dir() and works("go", "version")), reason="go or its lib/pq is not installed"
 )
 
 
@@ -68,6 +76,30 @@ def test_jdbc(kind: str, request: pytest.FixtureRequest) -> None:
     script = str(HERE / "java" / "Clients.java")
     output = must(request.getfixturevalue(kind), "java", "-cp", str(JDBC), script)
     assert output.endswith("done\n")
+
+
+@pytest.fixture(scope="module")
+def go_clients(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program, built from Debian's sources of lib/pq alone."""
+    directory = tmp_path_factory.mktemp("go")
+    place = {"GOPATH": str(GO_PATH), "GOCACHE": str(directory / "cache"), "GO111MODULE": "off"}
+    done = subprocess.run(
+        ["go", "build", "-o", str(directory / "clients"), str(HERE / "go" / "clients.go")],
+        env={**os.environ, **place},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BUILD_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return str(directory / "clients")
+
+
+@needs_go
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["target", "crowded"])
+def test_lib_pq(kind: str, go_clients: str, request: pytest.FixtureRequest) -> None:
+    assert must(request.getfixturevalue(kind), go_clients).endswith("done\n")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 DIRECT = "direct"
+DJANGO = "django"
+"""The runner of Django's own tests; all others use pytest."""
+RUNTESTS = "tests/runtests.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,9 @@ class Suite:
         requirements: what its environment needs; with its own version, for pip.
         database: the database that its tests expect to be in.
         further_databases: others, some of which the tests create themselves.
+        any_database: whether its tests make databases under names of their own.
+        setup: SQL that is run in `database` before the tests, directly.
+        runner: "pytest", or DJANGO.
         environment: variables for libpq or the tests; {host}, {port} and so on are filled in.
         arguments: for pytest, filled in likewise.
         tests: files or directories, relative to the sources; () for `arguments` to say.
@@ -57,6 +63,9 @@ class Suite:
     tests: tuple[str, ...]
     source_variable: str = ""
     further_databases: tuple[str, ...] = ()
+    any_database: bool = False
+    setup: tuple[str, ...] = ()
+    runner: str = "pytest"
     seconds: float = 900.0
 
 

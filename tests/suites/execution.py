@@ -1,4 +1,4 @@
-"""One suite run in one setting: pytest in the driver's environment, its outcomes as they come."""
+"""One suite run in one setting, in the driver's environment; its outcomes as they come."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.suites.comparison import Outcomes
-from tests.suites.definition import Setting
+from tests.suites.definition import DJANGO, RUNTESTS, Setting, Suite
 from tests.suites.places import Place, place_for
 from tests.suites.sources import Ready
 
@@ -66,11 +66,11 @@ def execute(
         directory.chmod(0o711)  # the servers' account must get through
         with place_for(ready.suite, setting, directory) as place:
             deadline = time.monotonic() + ready.suite.seconds
-            _pytest(ready, place, tests or ready.suite.tests, run, stop, deadline, progress)
+            _run(ready, place, tests or ready.suite.tests, run, stop, deadline, progress)
             again = [] if stop.is_set() else list(repeat(run.outcomes))
             if again:
                 second = Run(setting)
-                _pytest(ready, place, again, second, stop, deadline, lambda _: None)
+                _run(ready, place, again, second, stop, deadline, lambda _: None)
                 for test in again:
                     if second.outcomes.get(test) == "passed":
                         run.outcomes[test] = "passed"
@@ -78,7 +78,7 @@ def execute(
     return run
 
 
-def _pytest(
+def _run(
     ready: Ready,
     place: Place,
     tests: Sequence[str],
@@ -96,13 +96,12 @@ def _pytest(
             **{name: value.format(**place) for name, value in suite.environment.items()},
             "PYTHONPATH": str(PLUGIN),
             "PENSTOCK_RECORD": str(record),
+            "PENSTOCK_TEST_SECONDS": str(TEST_SECONDS),
         }
-        own = ["-q", "-p", "penstock_record", "-o", "addopts=", "-o", f"cache_dir={scratch}/cache"]
         arguments = [argument.format(**place) for argument in suite.arguments]
-        limit = f"--timeout={TEST_SECONDS}"
         with Path(scratch, "output").open("wb") as output, record.open(encoding="utf-8") as lines:
             process = subprocess.Popen(
-                [ready.python, "-P", "-m", "pytest", *own, limit, *arguments, *tests],
+                [ready.python, *_runner(suite, scratch), *arguments, *tests],
                 cwd=ready.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -120,9 +119,16 @@ def _pytest(
                     process.kill()
                 process.wait()
                 _take(rest + lines.read(), run)
-        if not run.total and not stop.is_set():
+        if not run.outcomes and not stop.is_set():
             said = Path(scratch, "output").read_text(encoding="utf-8", errors="replace")
-            raise RuntimeError(f"{suite.name}: pytest ran nothing:\n{said[-3000:]}")
+            raise RuntimeError(f"{suite.name}: nothing was run:\n{said[-3000:]}")
+
+
+def _runner(suite: Suite, scratch: str) -> list[str]:
+    if suite.runner == DJANGO:
+        return [RUNTESTS, "--settings=penstock_django", "--noinput", "--parallel=1"]
+    own = ["-q", "-p", "penstock_record", "-o", "addopts=", "-o", f"cache_dir={scratch}/cache"]
+    return ["-P", "-m", "pytest", *own, f"--timeout={TEST_SECONDS}"]
 
 
 def _take(text: str, run: Run) -> str:

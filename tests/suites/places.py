@@ -1,6 +1,7 @@
 """Servers of their own for each run, and Penstock in front of them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from proxy.local.postgres import SUPERUSER
 from proxy.local.stack import Stack, StackOptions
 from proxy.local.start import start_stack
 from tests.databases import superuser_connection
+from tests.proxies import TREE
 from tests.suites.definition import DIRECT, Setting, Suite
 
 Place = Mapping[str, str]
@@ -38,6 +40,10 @@ def place_for(suite: Suite, setting: Setting, directory: Path) -> Iterator[Place
         if suite.database != "postgres":
             with superuser_connection(stack.primary) as connection:
                 connection.execute(f'CREATE DATABASE "{suite.database}"'.encode())
+        if suite.setup:
+            with superuser_connection(stack.primary, suite.database) as connection:
+                for statement in suite.setup:
+                    connection.execute(statement.encode())
         host, port = stack.primary.host, stack.primary.port
         if setting.name != DIRECT:
             port = cleanup.enter_context(_penstock(stack, suite, setting, directory))
@@ -59,6 +65,7 @@ def _penstock(stack: Stack, suite: Suite, setting: Setting, directory: Path) -> 
             [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config)],
             stdout=output,
             stderr=output,
+            cwd=os.environ.get(TREE),
         )
     try:
         yield _port(process, log)
@@ -70,10 +77,8 @@ def _penstock(stack: Stack, suite: Suite, setting: Setting, directory: Path) -> 
 def _config(stack: Stack, suite: Suite, setting: Setting) -> str:
     user = f'[[auth.users]]\nname = "{SUPERUSER}"\npassword = "{stack.superuser_password}"\n'
     pool = f'[pool]\nmode = "{setting.mode}"\nsize = {_POOL_SIZE}\n'
-    others = "".join(
-        f'[database.{name}.primary]\nhost = "{stack.primary.host}"\nport = {stack.primary.port}\n'
-        for name in suite.further_databases
-    )
+    names = (*suite.further_databases, *(["*"] if suite.any_database else []))
+    others = "".join(_database(stack, name) for name in names)
     text = render_config(
         stack,
         database=suite.database,
@@ -87,6 +92,13 @@ def _config(stack: Stack, suite: Suite, setting: Setting) -> str:
     )
     # Tests make roles and log in as them.
     return text.replace("[auth]\n", f'[auth]\nauth_user = "{SUPERUSER}"\n', 1)
+
+
+def _database(stack: Stack, name: str) -> str:
+    table, primary = f'[database."{name}"', stack.primary
+    hosts = [f"{replica.host}:{replica.port}" for replica in stack.replicas]
+    replicas = f"{table}.replicas]\nhosts = {json.dumps(hosts)}\n" if hosts else ""
+    return f'{table}.primary]\nhost = "{primary.host}"\nport = {primary.port}\n{replicas}'
 
 
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:

@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.suites.definition import Suite
+from tests.suites.definition import DJANGO, RUNTESTS, Suite
 
 FETCH_SECONDS = 300.0
 
@@ -30,9 +30,10 @@ def prepare(suite: Suite, cache: Path) -> Ready:
     """Fetch what is missing in `cache`. Raises Unavailable."""
     home = cache / f"{suite.package}-{suite.version}"
     directory = _given(suite) if suite.source_variable else _fetched(suite, home)
-    if not (directory / suite.tests[0]).exists():
-        raise Unavailable(f"{suite.name}: {directory} has no {suite.tests[0]}")
-    return Ready(suite, directory, _environment(suite, home / "venv"))
+    first = RUNTESTS if suite.runner == DJANGO else suite.tests[0]
+    if not (directory / first).exists():
+        raise Unavailable(f"{suite.name}: {directory} has no {first}")
+    return Ready(suite, directory, _environment(suite, cache / "environments" / suite.name))
 
 
 def _given(suite: Suite) -> Path:

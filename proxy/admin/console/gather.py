@@ -259,7 +259,7 @@ def _server(pool: Pool, backend: Backend, owner: Session | None) -> ServerState:
         time.time() - ago,
         backend.process_id,
         None if owner is None else id(owner),
-        backend.settings.values.get("application_name", b"penstock").decode("utf-8", "replace"),
+        backend.settings.values.get("application_name", b"").decode("utf-8", "replace"),
         len(backend.prepared),
         backend.pending_cancels,
         None if owner is None else _requested_at(owner),

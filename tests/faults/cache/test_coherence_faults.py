@@ -64,7 +64,7 @@ async def backends_die(servers: Stack, workload: Workload) -> None:
                 primary.execute,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = (SELECT pid "
                 "FROM pg_stat_activity WHERE datname = %s AND usename = %s "
-                "AND application_name = 'penstock' ORDER BY random() LIMIT 1)",
+                "AND application_name = '' ORDER BY random() LIMIT 1)",
                 [name, workload.proxies[0].database.user],
             )
             await asyncio.sleep(0.02)

@@ -64,7 +64,7 @@ class Pooled:
         with superuser_connection(database.stack.primary) as connection:
             rows = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = %s AND usename = ANY(%s) "
-                f"AND application_name = 'penstock' AND ({condition}) ORDER BY backend_start",
+                f"AND application_name = '' AND ({condition}) ORDER BY backend_start",
                 [database.name, names],
             ).fetchall()
         return [row[0] for row in rows]

@@ -26,7 +26,7 @@ async def test_the_minimum_is_kept_and_made_again(start: Start) -> None:
             kept = await backend_of(two)
             await one.query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
-                f"application_name = 'penstock' AND datname = current_database() "
+                f"application_name = '' AND datname = current_database() "
                 f"AND pid NOT IN (pg_backend_pid(), {kept})"
             )
             await pooled.becomes(lambda: len(set(pooled.backends()) - before) == 1)

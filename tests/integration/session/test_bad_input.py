@@ -13,6 +13,7 @@ from tests.databases import Database
 from tests.integration.session.raw import (
     FLUSH,
     SYNC,
+    TERMINATE,
     Gone,
     LoginRefused,
     RawClient,
@@ -86,6 +87,13 @@ async def test_before_startup(module_proxy: Proxy, garbage: bytes) -> None:
         assert [each.kind for each in rest] == ["E"]
         assert rest[0].fields["S"] == "FATAL"
         assert rest[0].fields["C"] in ("08P01", "28000")
+
+
+async def test_a_client_that_leaves_before_it_says_who_it_is(module_proxy: Proxy) -> None:
+    async with witness(module_proxy):
+        one = await RawClient.open(module_proxy)
+        one.send(TERMINATE + opening(module_proxy))
+        assert await one.rest() == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 7, 9, 30])

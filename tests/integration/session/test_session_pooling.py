@@ -56,6 +56,16 @@ def test_state_lasts_as_long_as_the_client_and_no_longer(pooled: Proxy) -> None:
             other.execute("SELECT pg_advisory_lock(4711)")
 
 
+def test_a_client_that_connects_anew_gets_another_server_process(pooled: Proxy) -> None:
+    with connect(pooled) as one, connect(pooled) as two:
+        processes = {one.info.backend_pid, two.info.backend_pid}
+    before = 0
+    for _ in range(4):
+        with connect(pooled) as client:
+            assert client.info.backend_pid in processes - {before}
+            before = client.info.backend_pid
+
+
 def test_a_client_waits_until_another_leaves(pooled: Proxy) -> None:
     one, two = connect(pooled), connect(pooled)
     for client in (one, two):

@@ -17,6 +17,7 @@ from tests.integration.session.raw import (
     close,
     execute,
     parse,
+    query,
     run,
 )
 from tests.proxies import Proxy, running_proxy
@@ -51,6 +52,18 @@ async def test_what_is_reported_at_login_is_true(crowded: Proxy) -> None:
             assert other.parameters["TimeZone"] == "America/Lima"
         async with client(crowded, timezone="America/Lima", application_name="x") as other:
             assert other.parameters["TimeZone"] == "America/Lima"
+
+
+async def test_a_client_without_a_name_has_none(crowded: Proxy) -> None:
+    named = await RawClient.login(crowded, application_name="shop")
+    nameless = await RawClient.login(crowded)
+    for _ in range(3):
+        assert (await named.ask(query("SHOW application_name"))).value == "shop"
+        assert (await nameless.ask(query("SHOW application_name"))).value == ""
+        await nameless.ask(query("RESET application_name"))
+    assert nameless.parameters["application_name"] == ""
+    await named.leave()
+    await nameless.leave()
 
 
 async def test_a_role_is_the_sessions_own(crowded: Proxy) -> None:

@@ -224,7 +224,7 @@ def pids(database: Database) -> set[int]:
     """The server's processes on the data path."""
     with superuser_connection(database.stack.primary) as connection:
         found = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'penstock' AND datname = %s",
+            "SELECT pid FROM pg_stat_activity WHERE application_name = '' AND datname = %s",
             [database.name],
         ).fetchall()
     return {row[0] for row in found}
