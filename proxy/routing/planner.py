@@ -88,6 +88,7 @@ class Planner:
             changes_schema=any(verdict.changes_schema for verdict in verdicts),
             needs_session=any(verdict.needs_session for verdict in verdicts),
             pins=joined(verdict.pins for verdict in verdicts),
+            leaves=any(verdict.leaves for verdict in verdicts),
             ends=self._ends(statements),
             settings=frozenset().union(
                 *(each.settings for each in statements), *(each.settings for each in verdicts)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from proxy.sql.lexer import Lexeme, Token, string_value
 
 SEQUENCE_PIN = "currval() or lastval()"
+UNTOLD_SETTINGS = "settings that a function may have changed"
 _SEED = "seed of random()"
 _PINNING_FUNCTIONS = {
     "currval": SEQUENCE_PIN,
@@ -49,6 +50,11 @@ def is_over(reason: str, ended: frozenset[str]) -> bool:
         part in ended or (part.startswith("DECLARE ") and HELD_CURSORS in ended)
         for part in reason.split(_AND)
     )
+
+
+def outlives_errors(reason: str) -> bool:
+    """Whether what `reason` names stays although the statement that brought it failed."""
+    return not _LOCKS.isdisjoint(reason.split(_AND))
 
 
 def ended(tokens: Sequence[Token]) -> frozenset[str]:
@@ -149,16 +155,3 @@ _RULES: tuple[Rule, ...] = (
     _seed,
     _function,
 )
-
-
-_IN_BLOCKS = re.compile(
-    r"\b(?:temp|temporary|pg_temp\w*|listen|load|prepare|pg_(?:try_)?advisory_lock\w*|setseed"
-    r"|dblink_connect\w*|authorization)\b",
-    re.I,
-)
-
-
-def of_block(body: str) -> str | None:
-    """Why a DO block with this body may pin its connection: told from words, so too often."""
-    match = _IN_BLOCKS.search(body)
-    return f"DO block with {match.group()}" if match else None
