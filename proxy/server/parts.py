@@ -35,7 +35,7 @@ def _security(process: "Process", settings: Settings) -> Commit:
         raise ReloadError(str(error)) from error
 
     async def commit() -> None:
-        use()
+        process.renew_connections(use())
 
     return commit
 
