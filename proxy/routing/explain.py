@@ -133,6 +133,8 @@ def _session(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "changes settings", "maybe others, which the text doesn't tell"
     if plan.pins:
         yield "keeps its connection", plan.pins
+    if plan.leaves:
+        yield "may keep its connection", "if the server then tells of something left there"
     if plan.needs_session:
         yield "needs its connection", "reads state that an earlier statement left there"
 

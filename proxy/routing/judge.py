@@ -13,9 +13,9 @@ from proxy.routing.relations import (
     is_temporary,
     resolve_reads,
 )
+from proxy.sql import setters
 from proxy.sql.catalogue import Catalogue
-from proxy.sql.pins import joined
-from proxy.sql.setters import UNTOLD
+from proxy.sql.pins import UNTOLD_SETTINGS, joined
 from proxy.sql.statement import Kind, Statement, TableRef
 
 READING_KINDS = frozenset((Kind.SELECT, Kind.EXPLAIN, Kind.COPY_TO, Kind.EMPTY))
@@ -48,7 +48,6 @@ _WHY_PRIMARY = {
     Kind.UTILITY: "is a maintenance command",
     Kind.UNKNOWN: "could not be parsed, so it may write anything",
 }
-_UNTOLD_SETTINGS = "settings that a function may have changed"
 _WRITES_ANYTHING = frozenset((Kind.DDL, Kind.CALL, Kind.DO, Kind.UNKNOWN, Kind.EXECUTE))
 # COMMIT PREPARED makes visible what an unknown transaction wrote.
 _MOVES_ANYTHING = _WRITES_ANYTHING | {Kind.TWO_PHASE}
@@ -81,6 +80,8 @@ class Verdict:
     pins: str | None
     settings: frozenset[str] = frozenset()
     """Settings that functions may change for longer than they run."""
+    leaves: bool = False
+    """As `Statement.leaves`, functions included."""
 
 
 def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
@@ -97,10 +98,11 @@ def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
     firm = firm or next((call.primary for call in calls if call.primary and not call.opaque), None)
     soft = next((call.primary for call in calls if call.primary), None)
     opaque = any(call.opaque for call in calls)
-    settings = _changed_settings(statement, names, catalogue)
-    untold = _UNTOLD_SETTINGS if UNTOLD in settings else None
+    left = _left_behind(statement, names, catalogue)
+    settings = setters.named(left)
+    untold = UNTOLD_SETTINGS if setters.UNTOLD in left else None
     if settings and statement.kind is Kind.PREPARE:  # EXECUTE won't tell of them
-        untold = _UNTOLD_SETTINGS
+        untold = UNTOLD_SETTINGS
     return Verdict(
         primary=firm or soft,
         declarable=firm is None and soft is not None,
@@ -113,12 +115,13 @@ def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
         needs_session=statement.kind in _NEEDS_SESSION
         or any(call.needs_session for call in calls)
         or any(table.name in _SESSION_RELATIONS for table in system),
-        pins=joined((statement.pins, *_pinned_by(statement, calls), untold)),
-        settings=settings - {UNTOLD},
+        pins=joined((statement.pins, *_pinned_by(statement, calls), *setters.unseen(left), untold)),
+        settings=settings,
+        leaves=statement.leaves or setters.LEFTOVERS in left,
     )
 
 
-def _changed_settings(
+def _left_behind(
     statement: Statement, functions: list[str], catalogue: Catalogue
 ) -> frozenset[str]:
     if not catalogue.setters:

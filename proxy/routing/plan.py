@@ -105,6 +105,8 @@ class Plan:
     sets_transaction: bool = False
     """SET TRANSACTION: isolation may differ from what BEGIN said."""
     pins: str | None = None
+    leaves: bool = False
+    """It may leave on its connection what only the server can tell of afterwards."""
     ends: frozenset[str] = frozenset()
     """Reasons in other plans' `pins` that no longer hold once this has run by itself."""
     deallocates: str | None = None
@@ -141,6 +143,7 @@ class Plan:
             or self.begin
             or self.sets_transaction
             or self.changes_schema
+            or self.leaves
         )
         reads_only = self.access is Access.READ
         plain = (

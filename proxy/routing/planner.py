@@ -93,6 +93,7 @@ class Planner:
             notifies=any(_notifies(each) for each in statements),
             occupies=frozenset(each.occupies for each in statements if each.occupies is not None),
             pins=joined(verdict.pins for verdict in verdicts),
+            leaves=any(verdict.leaves for verdict in verdicts),
             ends=self._ends(statements),
             settings=frozenset().union(
                 *(each.settings for each in statements), *(each.settings for each in verdicts)

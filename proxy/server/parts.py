@@ -31,7 +31,7 @@ def _security(process: Running, settings: Settings) -> Commit:
         raise ReloadError(str(error)) from error
 
     async def commit() -> None:
-        use()
+        process.renew_connections(use())
 
     return commit
 

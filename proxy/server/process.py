@@ -213,6 +213,12 @@ class Process:
         for session in self.registry:
             session.upstream.forget_pools()
 
+    def renew_connections(self, databases: frozenset[str]) -> None:
+        """Replace the connections to their servers; WILDCARD stands for those on demand."""
+        for name, database in self.databases.items():
+            if (name if name in self.settings.databases else WILDCARD) in databases:
+                database.pools.reconnect()
+
     def schema_changed(self, name: str) -> None:
         """Another worker has passed a schema change on."""
         database = self.databases.get(name)

@@ -34,15 +34,18 @@ class Security:
                 return found
         raise LookupError(f"{database} has no server {host}:{port}")
 
-    def prepare(self, settings: Settings | None = None) -> Callable[[], None]:
+    def prepare(self, settings: Settings | None = None) -> Callable[[], frozenset[str]]:
         """Read all files again, by other settings if there are any. What is in use for new
-        connections changes when the outcome is called.
+        connections changes when the outcome is called, which gives the databases (WILDCARD for
+        those on demand) whose servers are to be reached in another way than before.
 
         Raises TlsError if anything can't be used. Servers that are new in `settings` can be dialed
         from that call on; of those that are gone nothing is closed.
         """
         wanted = settings or self._settings
         changes = [self.clients.load(wanted.client_tls)]
+        before = {key: tls for key, tls, _ in server_tls(self._settings)}
+        changed = set[str]()
         made: dict[ServerKey, ServerTls] = {}
         for key, tls, section in server_tls(wanted):
             known = self._servers.get(key)
@@ -50,12 +53,15 @@ class Security:
                 made[key] = ServerTls(tls, section)
             else:
                 changes.append(known.load(tls, section))
+            if key in before and before[key] != tls:
+                changed.add(key[0])
 
-        def use() -> None:
+        def use() -> frozenset[str]:
             for change in changes:
                 change()
             self._servers.update(made)
             self._settings = wanted
+            return frozenset(changed)
 
         return use
 

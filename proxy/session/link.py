@@ -73,7 +73,9 @@ class Link(Borrower):
         self._canceled = False
         """A cancel request came meanwhile."""
         self._reading_back = False
-        """The client has its answer, the session's settings are being read."""
+        """The client has its answer, the session's settings or leftovers are being read."""
+        self._leaves = False
+        """The transaction may have left something: the server is to be asked."""
         self._releasing = False
         """Part of an answer is held until the epochs have moved."""
         self._settling = False

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.net.clock import clock
+from proxy.pool import leftovers
 from proxy.pool.description import STALE
 from proxy.pool.exchange import Exchange
 from proxy.pool.pool import DISCARD_ALL
@@ -19,7 +20,14 @@ from proxy.session.link import Link
 from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
 from proxy.session.transaction import IDLE, IN_TRANSACTION, Transaction
-from proxy.sql.pins import HELD_CURSORS, SEQUENCE_PIN, is_over, relieved
+from proxy.sql.pins import (
+    HELD_CURSORS,
+    SEQUENCE_PIN,
+    UNTOLD_SETTINGS,
+    is_over,
+    outlives_errors,
+    relieved,
+)
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
@@ -38,7 +46,7 @@ _DISCARDED: Final = _DEALLOCATED | {
     "holds an advisory lock",
     SEQUENCE_PIN,
     "session advisory lock",
-    "settings that a function may have changed",
+    UNTOLD_SETTINGS,
     "temporary object",
     "temporary schema",
     "temporary table",
@@ -107,8 +115,9 @@ class Settlement(Link):
         for plan in self._plans:
             pins = self._pins_of(plan) if plan.pins is not None else None
             if pins is not None and self._took_hold(plan):
-                self._pins.add(pins)
-                facts.pinned = facts.pinned or pins
+                self._pin(pins)
+            elif pins is not None and outlives_errors(pins):
+                self._client.transaction.leaves = self._client.transaction.effects = True
             if plan.deallocates_all and not relay.errors:
                 backend.prepared.clear()
                 backend.unnamed = None
@@ -124,8 +133,12 @@ class Settlement(Link):
             tables = frozenset(self._client.transaction.writes)
             self._client.wrote_at = self._context.writes.tick(tables)
             if self._sequences.wrote(backend):
-                self._pins.add(SEQUENCE_PIN)
-                facts.pinned = facts.pinned or SEQUENCE_PIN
+                self._pin(SEQUENCE_PIN)
+
+    def _pin(self, reason: str) -> None:
+        """The backend stays with the session."""
+        self._pins.add(reason)
+        self._client.facts.pinned = self._client.facts.pinned or reason
 
     def _pins_of(self, plan: Plan) -> str | None:
         """Why the plan keeps its backend, as things are: LISTEN does only where nobody else
@@ -238,10 +251,11 @@ class Settlement(Link):
                 self._session.fatal(_SETTINGS_UNKNOWN)
             self._session.idle()
             return
+        self._leaves = transaction.leaves and not self._keeps_backend
+        if self._abandoned and (self._leaves or transaction.changed_settings):
+            self._unlink(discard=True)
+            return
         if transaction.changed_settings:
-            if self._abandoned:
-                self._unlink(discard=True)
-                return
             if not settings_sync.resets(self._plans) or self._relay.errors:
                 self._read_back(transaction)
                 return
@@ -269,12 +283,25 @@ class Settlement(Link):
 
     def _keep_settings(self) -> None:
         """A backend that stays with the session gets the state back that a RESET took from it."""
+        if self._leaves:
+            self._leaves, self._reading_back = False, True
+            self._ask(leftovers.QUESTION, self._leftovers_told)
+            return
         backend, client = self.backend, self._client
         stays = (client.facts.pinned is not None or self._keeps_backend) and not self._abandoned
         if backend is None or not stays or backend.settings is client.settings:
             self._let_go()
         else:
             self._ask(difference(backend.settings, client.settings), self._settings_kept)
+
+    def _leftovers_told(self, exchange: Exchange) -> None:
+        self._reading_back = False
+        if exchange.error is not None:
+            self._session.fatal(exchange.error)
+            return
+        for reason in leftovers.reasons(exchange.rows):
+            self._pin(reason)
+        self._keep_settings()
 
     def _settings_kept(self, exchange: Exchange) -> None:
         assert self.backend is not None

@@ -43,6 +43,8 @@ class Transaction:
     restores: set[str] = field(default_factory=set)
     """Settings that were reset: to the server's default, where the client expects its own."""
     reset_all: bool = False
+    leaves: bool = False
+    """It may have left something on its connection: the server has to be asked."""
     ready_at: float = 0.0
     """perf_counter() when its last answer was complete; 0: it has had none that left it open."""
     effects: bool = False
@@ -65,6 +67,8 @@ class Transaction:
             self.touched_unknown = True
         if plan.resets_all:
             self.reset_all = True
+        if plan.leaves:
+            self.leaves = True
         if plan.begin is not None:
             self.begin = plan.begin
             if plan.begin.isolation not in (None, "read committed", "read uncommitted"):

@@ -48,7 +48,7 @@ class Catalogue:
     relations: frozenset[str] = frozenset()
     system_relations: frozenset[str] = frozenset()
     setters: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Functions that may change settings for longer than they run, and which (`sql.setters`)."""
+    """Functions that may leave settings and more behind, and what (`sql.setters`)."""
     trigger_setters: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The same for tables whose triggers do."""
     default_isolation: str = "read committed"

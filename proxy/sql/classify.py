@@ -4,10 +4,11 @@ The verb decides; sqlglot is asked only for the queries inside (see `query`). A 
 the table below makes the statement UNKNOWN.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from proxy.sql import copying, explaining, pins, prepared, settings, transactions
+from proxy.sql import copying, explaining, pins, prepared, setters, settings, transactions
 from proxy.sql.exclusive import occupied
 from proxy.sql.functions import called
 from proxy.sql.lexer import Lexeme, Token, string_value
@@ -19,6 +20,8 @@ from proxy.sql.statement import Kind, Scan, Statement, TableRef
 from proxy.sql.words import word_set
 
 Rule = Callable[[Sequence[Token]], Statement]
+
+_CALLS = re.compile(r"\b([A-Za-z_][\w$]*)\"?\s*\(")
 
 UNKNOWN = Statement(
     Kind.UNKNOWN,
@@ -40,6 +43,8 @@ def classify(tokens: Sequence[Token], text: str) -> Statement:
     verb = tokens[0].word
     if verb in VERBS:
         statement = query(tokens)
+        if any(table.name == "pg_settings" for table in statement.writes):  # its rule sets them
+            statement = replace(statement, settings_unknown=True)
     elif verb == "explain":
         statement = explaining.explain(tokens, text, classify)
     elif verb == "declare":
@@ -64,6 +69,8 @@ def with_session_facts(statement: Statement, tokens: Sequence[Token]) -> Stateme
     pinned = statement.pins or pins.reason(tokens, functions)
     if any(name.endswith("set_config") for name in functions):
         changes = settings.of_functions(tokens)
+        if changes.untold:
+            pinned = pins.joined((pinned, pins.UNTOLD_SETTINGS))
         statement = replace(
             _uncached(statement, "it changes settings"),
             settings=statement.settings | changes.settings,
@@ -118,8 +125,17 @@ def _ddl(tokens: Sequence[Token]) -> Statement:
 
 def _do(tokens: Sequence[Token]) -> Statement:
     bodies = [string_value(t) or "" for t in tokens if t.lexeme is Lexeme.STRING]
+    body = " ".join(bodies)
+    effects = setters.effects_of(body)
+    untold = pins.UNTOLD_SETTINGS if setters.UNTOLD in effects else None
     return Statement(
-        Kind.DO, writes_unknown=True, settings_unknown=True, pins=pins.of_block(" ".join(bodies))
+        Kind.DO,
+        functions=frozenset(name.lower() for name in _CALLS.findall(body)),
+        writes_unknown=True,
+        settings=setters.named(effects),
+        settings_unknown=True,
+        pins=pins.joined((*setters.unseen(effects), untold)),
+        leaves=setters.LEFTOVERS in effects,
     )
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from proxy.sql.lexer import Lexeme, Token, string_value
 
 SEQUENCE_PIN = "currval() or lastval()"
+UNTOLD_SETTINGS = "settings that a function may have changed"
 _SEED = "seed of random()"
 _PINNING_FUNCTIONS = {
     "currval": SEQUENCE_PIN,
@@ -60,6 +61,11 @@ def relieved(reason: str, of: str, because: str) -> str | None:
         told = because.replace(_AND, ", ")
         return _AND.join(f"{part}{_BECAUSE}{told}" if part == of else part for part in parts)
     return _AND.join(part for part in parts if part != of) or None
+
+
+def outlives_errors(reason: str) -> bool:
+    """Whether what `reason` names stays although the statement that brought it failed."""
+    return not _LOCKS.isdisjoint(reason.split(_AND))
 
 
 def ended(tokens: Sequence[Token]) -> frozenset[str]:
@@ -160,16 +166,3 @@ _RULES: tuple[Rule, ...] = (
     _seed,
     _function,
 )
-
-
-_IN_BLOCKS = re.compile(
-    r"\b(?:temp|temporary|pg_temp\w*|listen|load|prepare|pg_(?:try_)?advisory_lock\w*|setseed"
-    r"|dblink_connect\w*|authorization)\b",
-    re.I,
-)
-
-
-def of_block(body: str) -> str | None:
-    """Why a DO block with this body may pin its connection: told from words, so too often."""
-    match = _IN_BLOCKS.search(body)
-    return f"DO block with {match.group()}" if match else None

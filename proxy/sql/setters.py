@@ -1,8 +1,10 @@
-"""Functions that change settings for longer than they run: told from their bodies.
+"""Functions that leave something on their connection for longer than they run: told from their
+bodies.
 
 The server lists no custom settings, so a session that has called such a function can only be
 asked for settings whose names are known. Names are looked for in the text, in whatever language it
-is: too many do no harm. Where the text doesn't tell one, `UNTOLD` stands for it.
+is: too many do no harm. Where the text doesn't tell one, `UNTOLD` stands for it. `LEFTOVERS` stands
+for what the server can tell of afterwards, such as temporary tables; `unseen` gives the rest.
 """
 
 import re
@@ -11,7 +13,17 @@ from collections.abc import Iterable, Mapping
 UNTOLD = "*"
 """A setting whose name is made up when the function runs."""
 
-SEEDS = r"\mset_config\M|(^|[;''$]|\m(begin|then|else|loop|atomic)\M)\s*(re)?set\s"
+LEFTOVERS = "?"
+"""Something that `pool.leftovers` finds, or a text made up at run time that may make it."""
+
+_UNSEEN = "!"
+"""Before the reason for which a function pins its connection."""
+
+SEEDS = (
+    r"\m(temp|temporary|pg_temp\w*|listen|prepare|execute|pg_(try_)?advisory_lock\w*|hold|setseed"
+    r"|dblink_connect\w*)\M|(^|[;''$]|\m(begin|then|else|loop|atomic)\M)\s*load\s|"
+    r"\mset_config\M|(^|[;''$]|\m(begin|then|else|loop|atomic)\M)\s*(re)?set\s"
+)
 """A PostgreSQL regular expression, in an SQL string: bodies that need a look."""
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -22,6 +34,20 @@ _STATEMENT = re.compile(
     r"(?!(?:local|constraints|transaction)\b)(?:session\s+(?!authorization))?"
     r"(?P<name>time\s+zone|role|[\w.$]+(?=\s*(?:=|\bto\b|;|'|$)))?",
     re.IGNORECASE,
+)
+_LEAVES = re.compile(
+    r"\b(?:temp|temporary|pg_temp\w*|listen|pg_(?:try_)?advisory_lock\w*|with\s+hold"
+    r"|prepare\s+\w+\s*(?:\([^()]*\)\s*)?as)\b"
+    # EXECUTE of a text that isn't there to be read, or that isn't plainly harmless.
+    r"|\bexecute\s+(?!(?:format\s*\(\s*)?e?'\s*(?:select|insert|update|delete|merge|with|values"
+    r"|alter|drop|truncate|analy[sz]e|vacuum|lock|grant|revoke|refresh|reindex|comment|copy|set"
+    r"|reset|notify)\b|(?:on|function|procedure|immediate)\b)",
+    re.IGNORECASE,
+)
+_UNSEEN_CALLS = (
+    (re.compile(r"\bsetseed\s*\(", re.I), "seed of random()"),
+    (re.compile(r"\bdblink_connect\w*\s*\(", re.I), "dblink connection"),
+    (re.compile(r"(?:^|[;'$]|\b(?:begin|then|else|loop|atomic)\b)\s*load\s+'", re.I), "LOAD"),
 )
 _WORDS = re.compile(r"\w+")
 
@@ -35,6 +61,26 @@ def settings_of(body: str) -> frozenset[str]:
             name = "".join((match["name"] or UNTOLD).lower().split())
             found.add(UNTOLD if name == "all" else name)
     return frozenset(found)
+
+
+def effects_of(body: str) -> frozenset[str]:
+    """`settings_of`, and what else a function of this body may leave: `LEFTOVERS`, and reasons for
+    `unseen`."""
+    text = _COMMENT.sub(" ", body)
+    found = {_UNSEEN + reason for call, reason in _UNSEEN_CALLS if call.search(text)}
+    if _LEAVES.search(text):
+        found.add(LEFTOVERS)
+    return settings_of(body) | found
+
+
+def named(effects: frozenset[str]) -> frozenset[str]:
+    """Only the settings whose names are known."""
+    return frozenset(effect for effect in effects if effect[:1] not in (UNTOLD, LEFTOVERS, _UNSEEN))
+
+
+def unseen(effects: frozenset[str]) -> list[str]:
+    """Only what the server can't tell of: why the connection must be kept."""
+    return sorted(effect[1:] for effect in effects if effect.startswith(_UNSEEN))
 
 
 def setters(

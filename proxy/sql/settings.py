@@ -37,6 +37,8 @@ class Changes:
     resets_all: bool = False
     sets_transaction: bool = False
     authorization: bool = False  # SET or RESET SESSION AUTHORIZATION
+    untold: bool = False
+    """A setting whose name neither the text nor a parameter holds as a whole."""
 
     def __or__(self, other: "Changes") -> "Changes":
         return Changes(
@@ -46,6 +48,7 @@ class Changes:
             self.resets_all or other.resets_all,
             self.sets_transaction or other.sets_transaction,
             self.authorization or other.authorization,
+            self.untold or other.untold,
         )
 
 
@@ -138,13 +141,15 @@ def _of_call(tokens: Sequence[Token], index: int) -> Changes:
         return Changes()
     arguments = _arguments(tokens, index + 1)
     if len(arguments) != 3:
-        return UNKNOWN
+        return replace(UNKNOWN, untold=True)
     name = _constant(arguments[0])
     local = arguments[2][0].word if len(arguments[2]) == 1 else None
     if local != "true":
         local = _constant(arguments[2]) or ""
     if name is None:
-        return Changes(sets_transaction=True) if local in _TRUE else UNKNOWN
+        if local in _TRUE:
+            return Changes(sets_transaction=True)
+        return UNKNOWN if _is_parameter(arguments[0]) else replace(UNKNOWN, untold=True)
     changes = _by_name(name.lower())
     if local.lower() in _TRUE:
         return Changes(sets_transaction=changes.sets_transaction)
@@ -179,3 +184,9 @@ def _constant(tokens: Sequence[Token]) -> str | None:
     if cast and cast not in (["::", "text"], ["::", "boolean"], ["::", "bool"]):
         return None
     return string_value(tokens[0])
+
+
+def _is_parameter(tokens: Sequence[Token]) -> bool:
+    """Whether an argument is `$n`, casts to text aside, which the session sees at each Bind."""
+    words = [token.word for token in tokens]
+    return tokens[0].lexeme is Lexeme.PARAMETER and words[1:] in ([], ["::", "text"])

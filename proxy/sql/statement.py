@@ -125,6 +125,8 @@ class Statement:
     resets_all: bool = False  # RESET ALL, DISCARD ALL
     pins: str | None = None
     """Why this leaves state on its connection that can't be replayed: LISTEN, temporary table, …"""
+    leaves: bool = False
+    """It may leave on its connection what only the server can tell of afterwards."""
     ends: frozenset[str] = frozenset()
     """Reasons in `pins` of statements before it of which nothing is left after this one."""
     step: Step | None = None

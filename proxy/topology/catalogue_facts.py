@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from proxy.sql.analyse import analyse
 from proxy.sql.catalogue import Catalogue, View, Volatility
-from proxy.sql.setters import setters, settings_of
+from proxy.sql.setters import effects_of, setters
 from proxy.sql.statement import Kind
 
 Edge = tuple[int, int]
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
     triggers: Sequence[int]
     isolation: Row
     setters: Sequence[Row] = ()
-    """Functions whose bodies may change settings."""
+    """Functions whose bodies may leave something on their connection."""
     definitions: Sequence[Row] = ()
     """All functions, if there are any of the former."""
     trigger_functions: Sequence[Row] = ()
@@ -111,7 +111,7 @@ def _views(
 def _setters(rows: Rows) -> dict[str, frozenset[str]]:
     seeds: dict[str, frozenset[str]] = {}
     for row in rows.setters:
-        seeds[row["name"]] = seeds.get(row["name"], _NO_NAMES) | settings_of(row["body"])
+        seeds[row["name"]] = seeds.get(row["name"], _NO_NAMES) | effects_of(row["body"])
     return setters(seeds, ((row["name"], row["body"]) for row in rows.definitions))
 
 

@@ -90,7 +90,7 @@ UNION ALL
 SELECT p.proname::text, pg_get_functiondef(p.oid) {_OF_USERS} AND p.prosrc = ''
 """
 
-# Asked only where there is a function that changes settings.
+# Asked only where there is a function that may leave something.
 _DEFINITIONS = f"SELECT p.proname::text AS name, pg_get_functiondef(p.oid) AS body {_OF_USERS}"
 
 _TRIGGER_FUNCTIONS = """

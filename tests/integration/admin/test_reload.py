@@ -273,3 +273,25 @@ def test_fewer_clients_than_are_there(database: Database, tmp_path: Path) -> Non
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
             psycopg.connect(proxy.dsn())
         assert first.execute("SELECT 1").fetchone() == second.execute("SELECT 1").fetchone()
+
+
+def test_other_tls_to_the_servers_replaces_connections(proxy: Proxy, console: Console) -> None:
+    """Those that were made the old way go when they are released; without a change all stay."""
+
+    def backend(one: psycopg.Connection[Any]) -> int:
+        (found,) = one.execute(b"SELECT pg_backend_pid()").fetchone() or (0,)
+        return int(found)
+
+    with psycopg.connect(proxy.dsn(), autocommit=True) as one:
+        before = backend(one)
+        run(console, "RELOAD")
+        assert backend(one) == before
+        one.execute(b"BEGIN")
+        assert run(console, "SET server_tls.mode = 'disable'") == "applied: server_tls.mode"
+        assert backend(one) == before
+        one.execute(b"COMMIT")
+        after = backend(one)
+        assert after != before
+        edit(proxy, lambda text: text + '[server_tls]\nmode = "disable"\n[pool]\nsize = 7\n')
+        run(console, "RELOAD")
+        assert backend(one) == after

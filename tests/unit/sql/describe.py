@@ -33,6 +33,8 @@ def _facts(statement: Statement) -> Iterator[str]:
     for flag in ("locking", "writes_unknown", "settings_unknown", "resets_all", "sets_transaction"):
         if getattr(statement, flag):
             yield flag.replace("_", " ")
+    if statement.leaves:
+        yield "may leave something"
     if statement.chains:
         yield "chains"
     if statement.pins is not None:

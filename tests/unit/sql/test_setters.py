@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.sql.setters import UNTOLD, setters, settings_of
+from proxy.sql.setters import LEFTOVERS, UNTOLD, effects_of, named, setters, settings_of, unseen
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,43 @@ def test_functions_change_what_those_that_they_call_change() -> None:
     found = setters({"inner": frozenset({"my.own"}), "nothing": frozenset()}, bodies)
     assert found == dict.fromkeys(("inner", "outer", "outermost"), frozenset({"my.own"}))
     assert setters({}, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "leaves"),
+    [
+        ("BEGIN CREATE TEMP TABLE a (b int); END", True),
+        ("BEGIN CREATE TABLE pg_temp.a (b int); END", True),
+        ("BEGIN EXECUTE format('CREATE TEMPORARY TABLE %I (a int)', name); END", True),
+        ("BEGIN EXECUTE text; END", True),
+        ("BEGIN RETURN QUERY EXECUTE text USING 1; END", True),
+        ("BEGIN EXECUTE 'create te' || 'mp table a (b int)'; END", True),
+        ("BEGIN EXECUTE 'PREPARE a AS SELECT 1'; END", True),
+        ("BEGIN EXECUTE 'LISTEN a'; END", True),
+        ("BEGIN PERFORM pg_try_advisory_lock(1); END", True),
+        ("BEGIN PERFORM pg_advisory_xact_lock(1); END", False),
+        ("BEGIN EXECUTE 'INSERT INTO ' || name || ' VALUES (1)'; END", False),
+        ("BEGIN EXECUTE format('SELECT count(*) FROM %I', name) INTO found; END", False),
+        ("BEGIN EXECUTE 'GRANT EXECUTE ON FUNCTION f TO x'; END", False),
+        ("BEGIN -- EXECUTE text\n UPDATE t SET temperature = 1; END", False),
+        ("BEGIN SET my.own = 'x'; END", False),
+    ],
+)
+def test_what_a_body_may_leave(body: str, leaves: bool) -> None:
+    assert (LEFTOVERS in effects_of(body)) == leaves
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("BEGIN PERFORM setseed(0.5); END", ["seed of random()"]),
+        (
+            "BEGIN PERFORM dblink_connect('a'); LOAD 'auto_explain'; END",
+            ["LOAD", "dblink connection"],
+        ),
+        ("BEGIN PERFORM load(payload); END", []),
+    ],
+)
+def test_what_the_server_can_not_tell_of(body: str, expected: list[str]) -> None:
+    assert unseen(effects_of(body)) == expected
+    assert named(effects_of(body)) == frozenset()

@@ -1,0 +1,64 @@
+"""Damaged bytes of clients and servers, in pieces of any size: refused, or understood; nothing else
+happens, and no more is kept than came."""
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.session.intake import Intake
+from proxy.session.prepared import PreparedRegistry
+from proxy.session.relay import Relay
+from proxy.wire import startup
+from proxy.wire.errors import ProtocolViolation
+from tests import corpus
+from tests.unit.session.streams import POINTS, cuts
+
+LARGEST = 1 << 20
+SESSIONS, LOGINS = corpus.sessions(), corpus.logins()
+
+
+def test_the_corpus_is_understood() -> None:
+    """But for what is misplaced on purpose."""
+    assert len(SESSIONS) >= 7
+    assert len(LOGINS) >= 2
+    for session in SESSIONS:
+        intake = Intake(PreparedRegistry(), LARGEST)
+        with contextlib.suppress(ProtocolViolation):
+            intake.append(b"".join(session))
+            while intake.next() is not None:
+                pass
+
+
+@given(corpus.damaged(SESSIONS), POINTS)
+def test_batches_hold_no_more_than_came(data: bytes, points: list[int]) -> None:
+    intake = Intake(PreparedRegistry(), LARGEST)
+    payloads = 0
+    with contextlib.suppress(ProtocolViolation):
+        for piece in cuts(data, points):
+            intake.append(piece)
+            while (batch := intake.next()) is not None:
+                payloads += len(batch.payload)
+    assert payloads <= len(data) + 64  # a Sync that is added where none came
+
+
+@given(corpus.damaged(LOGINS))
+def test_packets_before_the_login(data: bytes) -> None:
+    with contextlib.suppress(ProtocolViolation):
+        length = startup.needed(data)
+        if len(data) >= length:
+            startup.decode(data[:length])
+
+
+@given(corpus.damaged(SESSIONS), POINTS, st.integers(1, 3))
+def test_a_servers_answer(data: bytes, points: list[int], readies: int) -> None:
+    """Servers' messages are framed alike: what is passed on is what came."""
+    relay = Relay()
+    relay.begin(readies, None, False, 0, False, False)
+    passed = 0
+    with contextlib.suppress(ProtocolViolation):
+        for piece in cuts(data, points):
+            passed += len(relay.feed(piece))
+            if relay.done:
+                break
+    assert passed <= len(data)
