@@ -42,6 +42,16 @@ class LinkState(enum.Enum):
 class LinkListener(Protocol):
     """Who owns a link."""
 
+    @property
+    def channels(self) -> tuple[bytes, ...]:
+        """What to listen to, from before `settle` on."""
+
+    def heard(self, channel: bytes, message: bytes) -> None:
+        """A message on one of the channels, in order with the replies to commands."""
+
+    def lost(self) -> None:
+        """The connection broke. Called before the callbacks that wait get their LinkLost."""
+
     def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
         """Say over `request` what must be said first, then call `ready`: the link is UP when that
         returns. `incarnation` names this life of the server's data; None if it can't be known."""
@@ -138,7 +148,7 @@ class RedisLink:
             lost = loop.create_future()
             try:
                 async with asyncio.timeout(2 * self._timeout):
-                    connection = await self._connect(lost)
+                    connection = await self._connect(listener, lost)
                     await self._set_up(connection, listener, lost)
             except Exception as error:
                 # Whatever it is: writes may be held until this attempt has ended.
@@ -153,19 +163,20 @@ class RedisLink:
                 self._gone_away(listener, broken)
                 await asyncio.sleep(self._interval)
 
-    async def _connect(self, lost: asyncio.Future[LinkLost]) -> Connection:
+    async def _connect(self, listener: LinkListener, lost: asyncio.Future[LinkLost]) -> Connection:
         def on_lost(error: LinkLost) -> None:
             if self.state is LinkState.UP:
                 self.state = LinkState.CONNECTING
             self.request = self._refuse
             self._down = error
+            listener.lost()
             if not lost.done():
                 lost.set_result(error)
 
         loop = asyncio.get_running_loop()
         where = self.endpoint
         # Ours before it is connected: a timeout must find it to close it.
-        connection = self._connection = Connection(self._timeout, on_lost)
+        connection = self._connection = Connection(self._timeout, on_lost, listener.heard)
         if where.path is not None:
             await loop.create_unix_connection(lambda: connection, where.path)
         else:
@@ -178,13 +189,14 @@ class RedisLink:
     async def _set_up(
         self, connection: Connection, listener: LinkListener, lost: asyncio.Future[LinkLost]
     ) -> None:
-        """Log in, load the script, settle, and be UP."""
+        """Log in, listen, load the script, settle, and be UP."""
         where = self.endpoint
         if where.password is not None:
             names = (where.username,) if where.username else ()
             await connection.call(*_encoded("AUTH", *names, where.password))
         if where.database:
             await connection.call(*_encoded("SELECT", str(where.database)))
+        await _listen(connection, listener.channels)
         await connection.call(b"SCRIPT", b"LOAD", STORE_SCRIPT)
         incarnation = await _incarnation(connection)
         settled = asyncio.get_running_loop().create_future()
@@ -237,6 +249,23 @@ def _keep_alive(transport: asyncio.BaseTransport) -> None:
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def _listen(connection: Connection, channels: tuple[bytes, ...]) -> None:
+    """Raises CacheError where the server can't, or the user mustn't."""
+    try:
+        await connection.call(b"HELLO", b"3")
+    except hiredis.ReplyError as error:
+        if str(error).startswith("NOAUTH"):
+            raise
+        raise CacheError(f"it doesn't speak RESP3 (Redis 6 and Valkey do): {error}") from None
+    for channel in channels:
+        try:
+            await connection.call(b"SUBSCRIBE", channel)
+        except hiredis.ReplyError as error:
+            raise CacheError(
+                f"it refuses SUBSCRIBE, give the user `&<prefix>:*` in its ACL: {error}"
+            ) from None
 
 
 async def _incarnation(connection: Connection) -> str | None:

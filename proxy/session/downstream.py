@@ -26,6 +26,8 @@ class Downstream(ChannelProtocol):
         self.state = states.IDLE
         self.congested = False
         """The client doesn't read as fast as it is written to."""
+        self.asking = False
+        """The batch waits for what the cache says."""
         self._transport: Channel | None = None
         self._reading_paused = False
         self._plan: Plan = NOTHING
