@@ -1,30 +1,32 @@
 """Who may answer from memory, and how they hear of writes: the processes that share one Redis.
 
-Each process, a *member*, listens to one channel on the connection on which it sends its commands,
-and stands in a hash in Redis with the number of its last renewal. A renewal is sent every
-RENEW_SECONDS; from the moment *before* it was sent its member may answer from its `Tier` for
-TRUST_SECONDS, by its own clock, once Redis's reply has been read.
+Each process, a *member*, listens to one channel, and stands in a hash in Redis with the number of
+its last renewal. A renewal is sent every RENEW_SECONDS on the connection that brings the messages;
+from the moment *before* it was sent its member may answer from its `Tier` for TRUST_SECONDS, by its
+own clock, once Redis's reply has been read.
 
-A move of epochs is followed on the same connection by a message on the channel and by reading the
-hash. Whoever gets the message drops the tables' answers from its tier, then confirms. A write is
-acknowledged only when all that stood in the hash have confirmed, or WAIT_SECONDS after it was read.
+A move of epochs is followed, on the connection of its own, by a message on the channel and by
+reading the hash. Whoever gets the message drops the tables' answers from its tier, then confirms. A
+write is acknowledged only when all that stood in the hash have confirmed, or WAIT_SECONDS after it
+was read.
 
 Why no answer from a tier is older than a write acknowledged before the look-up. Let the member P
-serve an answer that it kept when it read a reply which Redis gave at time *k*, and let Redis pass
-on the message of the write's second move at time *m*.
+serve an answer that it kept by a reply which Redis gave at time *k*, and let Redis pass on the
+message of the write's second move at time *m*.
 
 1. *k* after *m*: the answer was right at *k*, when the move had been made (see `results`).
-2. *k* before *m*, and P has read the message: it dropped the answer, for replies and messages come
-   in the order in which Redis gave them, so that the answer was there. If the message was lost with
-   P's connection, P emptied its tier when it saw that; until it saw that, it is in case 3.
+2. *k* before *m*, and P has read the message: if it had kept the answer by then, it dropped it.
+   Otherwise it read the reply after the message, but the command had been sent before *k*, so that
+   its `Right` was gone. If the message was lost with P's connection, P emptied its tier when it saw
+   that; until it saw that, it is in case 3.
 3. *k* before *m*, and P has not read the message. Then it has read no reply that Redis gave after
-   *m* either, so its trust comes from a renewal that Redis ran before *m*, and ends less than
-   TRUST_SECONDS after *m*. That renewal put P into the hash. P is taken out only by itself, when it
-   trusts no more, or by who has read its number and WAIT_SECONDS later finds it the same: no
-   renewal lies between, so that its trust has ended. Thus P stood in the hash when the writer read
-   it, after *m*, or its trust had ended. The writer waited for P's confirmation, which comes after
-   case 2's dropping, or for longer than P's trust. (Were the hash read before *m*, a P that had
-   been taken out could come back between, with what it had kept.)
+   *m* on that connection either, so its trust comes from a renewal that Redis ran before *m*, and
+   ends less than TRUST_SECONDS after *m*. That renewal put P into the hash. P is taken out only by
+   itself, when it trusts no more, or by who has read its number and WAIT_SECONDS later finds it the
+   same: no renewal lies between, so that its trust has ended. Thus P stood in the hash when the
+   writer read it, after *m*, or its trust had ended. The writer waited for P's confirmation, which
+   comes after case 2's dropping, or for longer than P's trust. (Were the hash read before *m*, a P
+   that had been taken out could come back between, with what it had kept.)
 
 That P did not renew in time takes nothing out of its tier: it only must not serve from it
 meanwhile.
@@ -129,7 +131,7 @@ class Members:
     # Membership
 
     def join(self, incarnation: str | None, request: Request, joined: Callable[[], None]) -> None:
-        """Be listed on a new connection, whose channels are listened to already. `joined` is called
+        """Be listed, by the connection on which the channels are listened to. `joined` is called
         unless the connection breaks before."""
         self._tier.empty()
         life = to_bytes(incarnation or "")

@@ -195,7 +195,13 @@ class EpochMover:
             self._known.add(database)
             self.announce(database, frozenset((EVERYTHING,)), _nothing)
 
-    def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
+    def settle(
+        self,
+        incarnation: str | None,
+        request: Request,
+        request_in_order: Request,
+        ready: Callable[[], None],
+    ) -> None:
         """Move the "*" of every database that is owed it, then let the link be used."""
         if incarnation is None or incarnation != self._incarnation:
             self._owed |= self._known
@@ -232,7 +238,7 @@ class EpochMover:
 
             self._send_move(request, database, frozenset((EVERYTHING,)), settled, confirmed)
 
-        self._members.join(incarnation, request, settle_next)
+        self._members.join(incarnation, request_in_order, settle_next)
 
     def away(self) -> None:
         """The link can't be restored for now: nobody waits for that."""

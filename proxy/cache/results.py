@@ -52,7 +52,7 @@ from proxy.cache.statistics import (
     UNKNOWN_EPOCH,
     Statistics,
 )
-from proxy.cache.tier import Tier
+from proxy.cache.tier import Right, Tier, View
 
 _MAX_SCOPES = 10_000
 
@@ -91,8 +91,8 @@ class Lookup(NamedTuple):
     """With a ticket: a replica may serve the fill only if it has replayed all writes acknowledged
     before this moment (seconds of time.monotonic(); the loop's own clock stands still within a
     turn)."""
-    expires: float = 0.0
-    """With a hit of which `retain` may keep the answer: until when (by `lease_clock`)."""
+    right: Right | None = None
+    """With a hit of which `retain` may keep the answer."""
 
 
 _AWAY = Lookup(None, None, AWAY, 0.0)
@@ -163,20 +163,21 @@ class ResultCache:
             link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
             return
         # Its life first: should another entry take its place in between, this errs to the short.
-        life: list[float] = []
-        link.request(scope.life(digest), partial(self._note_life, life))
-        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, life))
+        view = self.tier.view(database, scope.reads)
+        rights: list[Right] = []
+        link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
+        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
 
-    def _note_life(self, life: list[float], reply: Any) -> None:
+    def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
         if isinstance(reply, int) and reply > 0:
-            life.append(self._lease_clock() + reply / 1000)
+            rights.append(Right(view, version, self._lease_clock() + reply / 1000))
 
     def _looked_up(
         self,
         scope: Scope,
         digest: bytes,
         done: Callable[[Lookup], None],
-        life: list[float] | None,
+        rights: list[Right] | None,
         reply: Any,
     ) -> None:
         if type(reply) is not list:
@@ -202,7 +203,7 @@ class ResultCache:
                 statistics.hits += 1
                 statistics.bytes_served += len(payload)
                 scope.counters.hits += 1
-                done(Lookup(payload, None, "hit", 0.0, life[0] if life else 0.0))
+                done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
             else:
                 self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
@@ -258,12 +259,12 @@ class ResultCache:
         ticket: Ticket,
         payload: bytes,
         ttl_seconds: float,
-        kept: Callable[[float], None] | None = None,
+        kept: Callable[[Right], None] | None = None,
     ) -> None:
         """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
 
         It is stored only if none of its epochs has moved since. Then `kept` is called with the
-        time until which `retain` may keep the answer. Who waits for this read gets it at once."""
+        right to keep it in memory too. Who waits for this read gets it at once."""
         self._flights.land(ticket.flight, payload)
         link = self._link
         if link.state is not LinkState.UP or link.congested:
@@ -271,12 +272,13 @@ class ResultCache:
             return
         entry = encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round(ttl_seconds * 1000))
-        expires = self._lease_clock() + ttl_seconds
+        view = self.tier.view(ticket.scope.database, ticket.scope.reads)
+        right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
         def filled(reply: Any) -> None:
             self._filled(ticket.scope, len(payload), reply)
             if reply == 1 and kept is not None:
-                kept(expires)
+                kept(right)
 
         def filled_first(reply: Any) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
@@ -300,17 +302,11 @@ class ResultCache:
         reply: bytes,
         payload_from: int,
         terms: object,
-        database: str,
-        reads: tuple[str, ...],
         rule: str,
-        expires: float,
+        right: Right,
     ) -> None:
-        """Keep the answer in memory. To be called from within the callback of the look-up that hit,
-        or `kept` of the fill: before any later word from Redis."""
-        counters = self.statistics.rules[rule]
-        self.tier.keep(
-            key, reply, payload_from, terms, database, frozenset(reads), counters, expires
-        )
+        """Keep the answer in memory, by the right that a hit or a fill gave."""
+        self.tier.keep(key, reply, payload_from, terms, self.statistics.rules[rule], right)
 
     def _filled(self, scope: Scope, size: int, reply: Any) -> None:
         if reply == 1:
@@ -368,9 +364,15 @@ class ResultCache:
         """The link's listener: a connection broke."""
         self._members.lost()
 
-    def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
+    def settle(
+        self,
+        incarnation: str | None,
+        request: Request,
+        request_in_order: Request,
+        ready: Callable[[], None],
+    ) -> None:
         """The link's listener: pay what is owed."""
-        self._mover.settle(incarnation, request, ready)
+        self._mover.settle(incarnation, request, request_in_order, ready)
 
     def away(self) -> None:
         """The link's listener: it can't be restored for now."""

@@ -31,6 +31,7 @@ class Scope:
         "epoch_keys",
         "head",
         "names",
+        "reads",
         "width",
     )
 
@@ -39,6 +40,7 @@ class Scope:
     ) -> None:
         self.database = keys.database
         self.names = (EVERYTHING, *reads)
+        self.reads = frozenset(reads)
         self.counters = counters
         self.epoch_keys = [keys.epoch(name) for name in self.names]
         self.head = header(len(self.names))

@@ -11,7 +11,7 @@ Text that is asked for once can't push out what is asked for often.
 
 from collections import OrderedDict
 from sys import getsizeof
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.cache.keys import EVERYTHING
 from proxy.cache.statistics import RuleCounters, Statistics
@@ -73,6 +73,14 @@ class Answer:
         self.expires = expires
         self.size = size
         self.uses = 0
+
+
+class Right(NamedTuple):
+    """To keep an answer that Redis vouches for in reply to a command sent when it was given."""
+
+    view: View
+    version: int
+    expires: float
 
 
 class Tier:
@@ -138,18 +146,19 @@ class Tier:
         reply: bytes,
         payload_from: int,
         terms: object,
-        database: str,
-        reads: frozenset[str],
         counters: RuleCounters,
-        expires: float,
+        right: Right,
     ) -> None:
-        """Keep an answer, read from the tables `reads`, that is right at this moment."""
+        """Keep an answer, unless something has been invalidated that it was read from since the
+        right to it was given."""
+        view = right.view
+        if right.version != view.version:
+            return
         size = _OVERHEAD + getsizeof(key) + getsizeof(reply)
         self._remove(key)
         if size * _SMALL_SHARE > self.limit:
             return  # it would push out too much of the rest
-        view = self._view(database, reads)
-        answer = Answer(reply, payload_from, terms, view, counters, expires, size)
+        answer = Answer(reply, payload_from, terms, view, counters, right.expires, size)
         mark = hash(key)
         if mark in self._ghosts:
             del self._ghosts[mark]
@@ -160,7 +169,8 @@ class Tier:
             self._small_size += size
         self._make_room()
 
-    def _view(self, database: str, reads: frozenset[str]) -> View:
+    def view(self, database: str, reads: frozenset[str]) -> View:
+        """The view of what reads these tables."""
         view = self._views.get((database, reads))
         if view is None:
             if len(self._views) >= _MOST_VIEWS:
@@ -235,6 +245,8 @@ class Tier:
         self._forget()
 
     def _forget(self) -> None:
+        for view in self._views.values():
+            view.version += 1  # rights to it are worth nothing: it will hear of nothing any more
         self._views.clear()
         self._readers.clear()
         self._small.clear()

@@ -7,7 +7,7 @@ from typing import Final
 from proxy.cache.entry import entry_digest
 from proxy.cache.members import lease_clock
 from proxy.cache.results import Lookup, ResultCache, Ticket
-from proxy.cache.tier import Answer
+from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
 from proxy.routing.plan import Plan
 from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
@@ -33,8 +33,8 @@ class Fill:
     """Bytes; a larger answer is not kept."""
     fresh_after: float
     """A replica may serve it only if it has replayed all that was acknowledged before."""
-    retain: Callable[[bytes, float], None] | None = None
-    """Keeps the result in memory until then, once it is stored."""
+    retain: Callable[[bytes, Right], None] | None = None
+    """Keeps the result in memory, once it is stored."""
 
 
 def bypass(context: DatabaseContext, client: Client, batch: Batch) -> str | None:
@@ -99,10 +99,10 @@ def ask(
     assert rule is not None
     shape = batch.shape
 
-    def keep(payload: bytes, expires: float) -> None:
+    def keep(payload: bytes, right: Right) -> None:
         reply = add_preamble(shape, payload, IDLE)
         start = len(reply) - len(payload) - _READY_SIZE
-        cache.retain(key, reply, start, rule, context.name, rule.reads, rule.rule, expires)
+        cache.retain(key, reply, start, rule, rule.rule, right)
 
     def answered(lookup: Lookup) -> None:
         fill, ticket = None, lookup.ticket
@@ -117,8 +117,8 @@ def ask(
                 )
             else:
                 cache.forgo(ticket)
-        elif lookup.payload is not None and lookup.expires and key:
-            keep(lookup.payload, lookup.expires)
+        elif lookup.payload is not None and lookup.right is not None and key:
+            keep(lookup.payload, lookup.right)
         done(lookup.payload, fill)
 
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
@@ -175,5 +175,5 @@ def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
         fill.ticket,
         kept,
         fill.ttl_seconds,
-        None if retain is None else lambda expires: retain(kept, expires),
+        None if retain is None else lambda right: retain(kept, right),
     )
