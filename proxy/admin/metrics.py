@@ -146,6 +146,16 @@ def _durations(latency: Mapping[str, Histogram]) -> Metric:
 def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
     cache = observed.cache or Statistics()
     yield _count("penstock_cache_hits", "Reads answered from the cache.", cache.hits)
+    yield _count(
+        "penstock_cache_memory_hits",
+        "Those of penstock_cache_hits that the process's memory answered.",
+        cache.memory_hits,
+    )
+    yield _count(
+        "penstock_cache_coalesced",
+        "Reads that were given the answer of the same read under way.",
+        cache.coalesced,
+    )
     yield _tally(
         "penstock_cache_misses", "Reads that the cache did not hold.", "reason", cache.misses
     )
@@ -177,6 +187,20 @@ def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
     yield _count("penstock_cache_errors", "Errors that Redis answered.", cache.errors)
     yield _count("penstock_cache_served_bytes", "Sent from the cache.", cache.bytes_served)
     yield _count("penstock_cache_stored_bytes", "Put into the cache.", cache.bytes_stored)
+    yield GaugeMetricFamily(
+        "penstock_cache_memory_bytes", "In use by answers in memory.", value=cache.memory_bytes
+    )
+    yield GaugeMetricFamily(
+        "penstock_cache_memory_entries", "Answers in memory.", value=cache.memory_entries
+    )
+    yield _count(
+        "penstock_cache_memory_evictions", "Answers dropped for want of room.", cache.evictions
+    )
+    yield _count(
+        "penstock_cache_unconfirmed_moves",
+        "Invalidations that waited for another process until it trusted its memory no more.",
+        cache.unconfirmed_moves,
+    )
     yield from _rule_metrics(cache)
     if observed.cache_up is not None:
         up = float(observed.cache_up())

@@ -19,6 +19,32 @@ Stores the entry (1) only if each epoch in it is the current one, else stores no
 
 STORE_SCRIPT_SHA = sha1(STORE_SCRIPT, usedforsecurity=False).hexdigest().encode()
 
+ROSTER = b"roster"
+"""The field of the members' hash that is none of them: its mark."""
+
+CLAIM_SCRIPT = b"""\
+local now = redis.call('TIME')[1]
+local roster = redis.call('HGET', KEYS[1], 'roster')
+if not roster or (ARGV[1] ~= '' and string.sub(roster, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ') then
+  roster = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. now
+  redis.call('HSET', KEYS[1], 'roster', roster)
+end
+return {roster, now}
+"""
+"""KEYS: the members' hash. ARGV: this incarnation of the server or nothing, something new.
+
+Marks the hash unless it has been marked in this incarnation: "incarnation new seconds". Returns the
+mark and the server's time in seconds."""
+
+REMOVE_SCRIPT = b"""\
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+"""
+"""KEYS: the members' hash. ARGV: a member, the number of its last renewal as far as is known.
+
+Removes it if it has not been renewed since."""
+
 
 def argument(value: bytes) -> bytes:
     """One argument of a command."""

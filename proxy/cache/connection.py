@@ -18,7 +18,9 @@ from proxy.cache.errors import LinkLost
 log = structlog.get_logger(__name__)
 
 Callback = Callable[[Any], None]
-"""Takes the reply (bytes, int, None, list or hiredis.ReplyError) or a LinkLost."""
+"""Takes the reply (bytes, int, None, list, dict or hiredis.ReplyError) or a LinkLost."""
+Listener = Callable[[bytes, bytes], None]
+"""Takes a message that was published: its channel, and itself."""
 
 _INCOMPLETE = object()
 _TICKS = 4
@@ -28,12 +30,16 @@ _HIGH_WATER = 8 << 20
 class Connection(asyncio.Protocol):
     """See the module's docstring. `timeout`: seconds that any reply may take; a reply that is later
     breaks the connection (at most a quarter of that time late). `on_lost` is called once, before
-    the pending callbacks get their LinkLost."""
+    the pending callbacks get their LinkLost. `on_message` gets what is published on the channels
+    listened to (RESP3), in order with the replies."""
 
-    def __init__(self, timeout: float, on_lost: Callable[[LinkLost], None]) -> None:
+    def __init__(
+        self, timeout: float, on_lost: Callable[[LinkLost], None], on_message: Listener
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._tick_seconds = timeout / _TICKS
         self._on_lost = on_lost
+        self._on_message = on_message
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._pending: deque[Callback] = deque()
         self._out: list[bytes] = []
@@ -109,6 +115,8 @@ class Connection(asyncio.Protocol):
         next_reply = self._reader.gets
         try:
             while (reply := next_reply()) is not _INCOMPLETE:
+                if type(reply) is hiredis.PushNotification and self._published(reply):
+                    continue
                 callback = self._pending.popleft()
                 self._answered += 1
                 self._deliver(callback, reply)
@@ -116,6 +124,17 @@ class Connection(asyncio.Protocol):
             self.lose("Redis sent a reply that nothing had asked for")
         except hiredis.ProtocolError as error:
             self.lose(f"Redis sent what is no reply: {error}")
+
+    def _published(self, push: list[Any]) -> bool:
+        """Pass a message on; False for what answers a SUBSCRIBE, which has no other reply."""
+        if push[0] == b"message":
+            try:
+                self._on_message(push[1], push[2])
+            except Exception:
+                # What was to be dropped may not have been.
+                log.exception("a message of the cache could not be taken")
+                self.lose("a message could not be taken")
+        return bool(push[0] != b"subscribe")
 
     def _deliver(self, callback: Callback, reply: Any) -> None:
         try:

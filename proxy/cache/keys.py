@@ -6,6 +6,9 @@
     <prefix>:{<database>}:e:*                  the epoch of the whole database
     <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
     <prefix>:stats                             counters of all processes, a hash
+    <prefix>:members                           processes that may answer from memory, a hash
+    <prefix>:moves                             channel: epochs that have moved
+    <prefix>:confirmations:<member>            channel: what others have taken of its moves
 
 The braces are a hash tag: all keys of a database live in one slot of a Redis Cluster, so commands
 and scripts may name several of them.
@@ -36,6 +39,21 @@ def escape_glob(literal: bytes) -> bytes:
 def statistics_key(prefix: str) -> bytes:
     """Key of the counters that all processes add to."""
     return to_bytes(f"{prefix}:stats")
+
+
+def members_key(prefix: str) -> bytes:
+    """Key of the hash of all processes that may answer from memory."""
+    return to_bytes(f"{prefix}:members")
+
+
+def moves_channel(prefix: str) -> bytes:
+    """Where moves of epochs are told."""
+    return to_bytes(f"{prefix}:moves")
+
+
+def confirmations_channel(prefix: str, member: bytes) -> bytes:
+    """Where the process `member` is told that others have taken a move of its own."""
+    return to_bytes(f"{prefix}:confirmations:") + member
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,11 @@
-"""The link to Redis: one connection, made again by itself whenever it breaks.
+"""The link to Redis, made again whenever it breaks: a connection for commands, one for messages.
+
+If either breaks, the other is closed too.
 
     CONNECTING --settled--> UP --broke--> CONNECTING --failed--> AWAY --interval--> AWAY ... --> UP
+
+Results don't pass through the connection for messages: Redis allows much less to pile up on such a
+one, and closes it otherwise.
 
 Between the connection and UP stands the listener's `settle`: what could not be said while the link
 was down is said first. Nothing else may use the link before.
@@ -42,9 +47,26 @@ class LinkState(enum.Enum):
 class LinkListener(Protocol):
     """Who owns a link."""
 
-    def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
+    @property
+    def channels(self) -> tuple[bytes, ...]:
+        """What to listen to, from before `settle` on."""
+
+    def heard(self, channel: bytes, message: bytes) -> None:
+        """A message on one of the channels."""
+
+    def lost(self) -> None:
+        """The connection broke. Called before the callbacks that wait get their LinkLost."""
+
+    def settle(
+        self,
+        incarnation: str | None,
+        request: Request,
+        request_in_order: Request,
+        ready: Callable[[], None],
+    ) -> None:
         """Say over `request` what must be said first, then call `ready`: the link is UP when that
-        returns. `incarnation` names this life of the server's data; None if it can't be known."""
+        returns. `incarnation` names this life of the server's data; None if it can't be known.
+        Replies to `request_in_order` come in order with messages."""
 
     def away(self) -> None:
         """Redis can't be reached for now. Called after every attempt that failed."""
@@ -101,7 +123,8 @@ class RedisLink:
         self.request: Request = self._refuse
         self._timeout = timeout
         self._interval = reconnect_interval
-        self._connection: Connection | None = None
+        self._connections: list[Connection] = []
+        """For commands and for messages."""
         self._down = LinkLost("not connected yet")
         self._logged: str | None = None
         self._task: asyncio.Task[None] | None = None
@@ -113,8 +136,7 @@ class RedisLink:
     async def close(self) -> None:
         """Stop for good. Pending callbacks get a LinkLost."""
         self.state = LinkState.CLOSED
-        if self._connection is not None:
-            self._connection.lose("the cache is shutting down")
+        self.break_off("the cache is shutting down")
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -122,12 +144,12 @@ class RedisLink:
     @property
     def congested(self) -> bool:
         """Redis reads more slowly than we write."""
-        return self._connection is not None and self._connection.congested
+        return bool(self._connections) and self._connections[0].congested
 
     def break_off(self, reason: str) -> None:
-        """Break the connection and begin anew: what it stands for is no longer certain."""
-        if self._connection is not None:
-            self._connection.lose(reason)
+        """Break the connections and begin anew: what they stand for is no longer certain."""
+        for connection in self._connections:
+            connection.lose(reason)
 
     def _refuse(self, command: bytes, callback: Callback) -> None:
         callback(self._down)
@@ -138,8 +160,10 @@ class RedisLink:
             lost = loop.create_future()
             try:
                 async with asyncio.timeout(2 * self._timeout):
-                    connection = await self._connect(lost)
-                    await self._set_up(connection, listener, lost)
+                    self._connections = []
+                    commands = await self._connect(listener, lost)
+                    messages = await self._connect(listener, lost)
+                    await self._set_up(commands, messages, listener, lost)
             except Exception as error:
                 # Whatever it is: writes may be held until this attempt has ended.
                 self._gone_away(listener, error)
@@ -153,19 +177,22 @@ class RedisLink:
                 self._gone_away(listener, broken)
                 await asyncio.sleep(self._interval)
 
-    async def _connect(self, lost: asyncio.Future[LinkLost]) -> Connection:
+    async def _connect(self, listener: LinkListener, lost: asyncio.Future[LinkLost]) -> Connection:
         def on_lost(error: LinkLost) -> None:
             if self.state is LinkState.UP:
                 self.state = LinkState.CONNECTING
             self.request = self._refuse
             self._down = error
+            listener.lost()
             if not lost.done():
                 lost.set_result(error)
+                self.break_off(str(error))
 
         loop = asyncio.get_running_loop()
         where = self.endpoint
         # Ours before it is connected: a timeout must find it to close it.
-        connection = self._connection = Connection(self._timeout, on_lost)
+        connection = Connection(self._timeout, on_lost, listener.heard)
+        self._connections.append(connection)
         if where.path is not None:
             await loop.create_unix_connection(lambda: connection, where.path)
         else:
@@ -175,29 +202,41 @@ class RedisLink:
             _keep_alive(transport)
         return connection
 
-    async def _set_up(
-        self, connection: Connection, listener: LinkListener, lost: asyncio.Future[LinkLost]
-    ) -> None:
-        """Log in, load the script, settle, and be UP."""
+    async def _log_in(self, connection: Connection) -> str | None:
+        """Returns the server's incarnation."""
         where = self.endpoint
         if where.password is not None:
             names = (where.username,) if where.username else ()
             await connection.call(*_encoded("AUTH", *names, where.password))
         if where.database:
             await connection.call(*_encoded("SELECT", str(where.database)))
-        await connection.call(b"SCRIPT", b"LOAD", STORE_SCRIPT)
-        incarnation = await _incarnation(connection)
+        return await _incarnation(connection)
+
+    async def _set_up(
+        self,
+        commands: Connection,
+        messages: Connection,
+        listener: LinkListener,
+        lost: asyncio.Future[LinkLost],
+    ) -> None:
+        """Log in, listen, load the script, settle, and be UP."""
+        incarnation = await self._log_in(commands)
+        if await self._log_in(messages) != incarnation:
+            raise CacheError("two connections reached two servers")
+        for connection, channels in ((commands, ()), (messages, listener.channels)):
+            await _listen(connection, channels)
+        await commands.call(b"SCRIPT", b"LOAD", STORE_SCRIPT)
         settled = asyncio.get_running_loop().create_future()
 
         def ready() -> None:
             if settled.done():  # too late: the attempt was given up
                 return
-            self.request = connection.request
+            self.request = commands.request
             self.state = LinkState.UP
             self._note(None)
             settled.set_result(None)
 
-        listener.settle(incarnation, connection.request, ready)
+        listener.settle(incarnation, commands.request, messages.request, ready)
         await asyncio.wait({settled, lost}, return_when=asyncio.FIRST_COMPLETED)
         if not settled.done():
             settled.cancel()
@@ -209,8 +248,7 @@ class RedisLink:
         self.state = LinkState.AWAY
         reason = str(error) or f"no answer within {2 * self._timeout:g} s"
         self._down = LinkLost(reason)
-        if self._connection is not None:
-            self._connection.lose(reason)
+        self.break_off(reason)
         self._note(reason)
         listener.away()
 
@@ -237,6 +275,23 @@ def _keep_alive(transport: asyncio.BaseTransport) -> None:
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def _listen(connection: Connection, channels: tuple[bytes, ...]) -> None:
+    """Raises CacheError where the server can't, or the user mustn't."""
+    try:
+        await connection.call(b"HELLO", b"3")
+    except hiredis.ReplyError as error:
+        if str(error).startswith("NOAUTH"):
+            raise
+        raise CacheError(f"it doesn't speak RESP3 (Redis 6 and Valkey do): {error}") from None
+    for channel in channels:
+        try:
+            await connection.call(b"SUBSCRIBE", channel)
+        except hiredis.ReplyError as error:
+            raise CacheError(
+                f"it refuses SUBSCRIBE, give the user `&<prefix>:*` in its ACL: {error}"
+            ) from None
 
 
 async def _incarnation(connection: Connection) -> str | None:

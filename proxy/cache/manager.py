@@ -7,14 +7,18 @@ Patterns are globs (`*`, `?`, `[ab]`, `[!ab]`) of the form TABLES:REST, such as 
 - Where REST is `*`, the epochs of the matching tables are moved first: at once no such result is
   served any more, and none that is being read now will be kept. A narrower REST removes what is
   stored and does not stop what is on its way.
+- Either way the proxies drop what they hold of these tables in memory, and have done so when the
+  command returns; it waits for one that doesn't confirm until that trusts its memory no more.
 - Application keys are removed where the whole pattern matches the whole key; a pattern without a
   colon matches keys of just that form.
 """
 
+from binascii import hexlify
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from os import urandom
 from typing import Any, Self
 
 from redis.asyncio import Redis
@@ -22,10 +26,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from proxy.cache.commands import STORE_SCRIPT
+from proxy.cache.commands import ROSTER, STORE_SCRIPT
 from proxy.cache.entry import decode, encode, token_source
 from proxy.cache.errors import CacheUnavailable
-from proxy.cache.keys import EVERYTHING, KeySpace, statistics_key
+from proxy.cache.keys import (
+    EVERYTHING,
+    KeySpace,
+    confirmations_channel,
+    members_key,
+    moves_channel,
+    statistics_key,
+)
+from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
 from proxy.cache.statistics import BY_CLEAR, BY_PATTERN, hit_rate
 
 _BATCH = 1000
@@ -182,6 +194,7 @@ class CacheManager:
         rest = rest if colon else "*"
         async with self._redis_at_work(f"clear {pattern!r}"):
             moved = await self._move_matching(tables) if rest == "*" else ()
+            await self._tell(moved)
             removed = looked_at = 0
             async for batch in self._scan(b"*"):
                 doomed = [key for key in batch if self._matches(key, pattern, tables, rest)]
@@ -190,25 +203,48 @@ class CacheManager:
                 looked_at += len(batch)
                 if progress is not None:
                     progress(looked_at)
+            if rest != "*":
+                await self._tell(await self._matching(tables))
             return Cleared(moved, removed)
 
     async def _move_matching(self, tables: str) -> tuple[str, ...]:
         """Move the epochs of the matching tables; return their names.
 
         A table without an epoch has no usable entry and no fill on its way."""
-        if tables == EVERYTHING:
-            names = {EVERYTHING}
-        else:
-            stem = len(self._keys.epoch(""))
-            names = set()
-            async for batch in self._scan(b"e:*"):
-                names.update(_to_text(key[stem:]) for key in batch)
-            names = {name for name in names - {EVERYTHING} if fnmatchcase(name, tables)}
+        names = await self._matching(tables)
         if names:
             await self._redis.mset({self._keys.epoch(name): self._new_token() for name in names})
             source = BY_CLEAR if tables == EVERYTHING else BY_PATTERN
             await self._redis.hincrby(statistics_key(self._prefix), f"moves:{source}", 1)
-        return tuple(sorted(names))
+        return names
+
+    async def _matching(self, tables: str) -> tuple[str, ...]:
+        """Tables with an epoch that the glob matches."""
+        if tables == EVERYTHING:
+            return (EVERYTHING,)
+        stem = len(self._keys.epoch(""))
+        names: set[str] = set()
+        async for batch in self._scan(b"e:*"):
+            names.update(_to_text(key[stem:]) for key in batch)
+        return tuple(sorted(name for name in names - {EVERYTHING} if fnmatchcase(name, tables)))
+
+    async def _tell(self, names: tuple[str, ...]) -> None:
+        """Have every proxy drop what it holds of these tables in memory: see `members`."""
+        if not names:
+            return
+        own = hexlify(urandom(8))
+        async with self._redis.pubsub(ignore_subscribe_messages=True) as inbox:
+            await inbox.subscribe(confirmations_channel(self._prefix, own))
+            message = move_message(own, 1, self._keys.database, frozenset(names))
+            await self._redis.publish(moves_channel(self._prefix), message)
+            listed = await self._redis.hgetall(members_key(self._prefix))
+            deadline = lease_clock() + WAIT_SECONDS
+            known = ROSTER in listed  # else who trusts its memory can't be told
+            waiting = set(listed) - {ROSTER}
+            while (waiting or not known) and (left := deadline - lease_clock()) > 0:
+                taken = await inbox.get_message(timeout=left)
+                if taken is not None:
+                    waiting.discard(taken["data"].partition(b"\0")[0])
 
     def _matches(self, key: bytes, pattern: str, tables: str, rest: str) -> bool:
         kind, _, name = key[len(self._keys.base) :].partition(b":")

@@ -3,10 +3,15 @@
 A move that Redis has not acknowledged is owed. While anything is owed the link is not up, so this
 process neither serves nor fills; `settle` pays before the link is used again, always with the epoch
 of the whole database.
+
+The move after a write is done when no process answers from before it: see `members`. While Redis is
+away nobody can be asked, so it is done when the others' trust must have ended too. The move before
+a write (`announce`) waits for Redis alone: nobody is told of anything yet, and what is answered
+from before it meanwhile is answered before the write's end. Its use is that the write is known of,
+should this process die.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Protocol
 
 import hiredis
@@ -17,6 +22,7 @@ from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import LinkLost
 from proxy.cache.keys import EVERYTHING, KeySpace
 from proxy.cache.link import LinkState, Request
+from proxy.cache.members import Later, Members
 from proxy.cache.statistics import BY_RECONNECT, BY_WRITE, Statistics
 
 log = structlog.get_logger(__name__)
@@ -36,24 +42,31 @@ class Link(Protocol):
 
 class EpochMover:
     """See the module's docstring. `databases`: those known at the start; others are enrolled when
-    first named. `clock`: time.monotonic."""
+    first named. `clock`: time.monotonic. `later`: the event loop's call_later."""
 
     def __init__(
         self,
         link: Link,
+        members: Members,
         prefix: str,
         databases: Iterable[str],
         clock: Callable[[], float],
+        later: Later,
         statistics: Statistics,
     ) -> None:
         self.new_token = token_source()
         self._link = link
+        self._members = members
         self._prefix = prefix
         self._clock = clock
+        self._later = later
         self._statistics = statistics
         self._known = set(databases)
         self._owed = set(self._known)
         self._held: list[Callable[[], None]] = []
+        """Moves after writes."""
+        self._announced: list[Callable[[], None]] = []
+        """Moves before writes."""
         self._incarnation: str | None = None
         self._seen: dict[bytes, tuple[bytes, float]] = {}
 
@@ -66,18 +79,20 @@ class EpochMover:
     ) -> None:
         """Invalidate all that was read from the tables `names`; "*" is the whole database.
 
-        `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
-        the same, and this process uses the cache again only after it has moved "*" there."""
-        self.enrol(database)
-        if not names:
-            done()
-        elif self._link.state is LinkState.UP:
-            wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
-            keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
-            moved = partial(self._moved, database, done)
-            self._send_move(self._link.request, keys, source, moved)
-        else:
-            self._owe(database, done)
+        `done` is called when nothing read before is served any more. If Redis can't be reached it
+        is called when nobody else trusts what it has in memory, and this process uses the cache
+        again only after it has moved "*" there."""
+        self._move(database, names, source, _nothing, done)
+
+    def announce(
+        self,
+        database: str,
+        names: frozenset[str],
+        done: Callable[[], None],
+        source: str = BY_WRITE,
+    ) -> None:
+        """As `move`, but `done` is called when Redis has acknowledged it, or can't be reached."""
+        self._move(database, names, source, done, None)
 
     def try_move(
         self,
@@ -91,64 +106,123 @@ class EpochMover:
         if self._link.state is not LinkState.UP:
             finished(LinkLost("Redis is away"))
             return
+
+        def moved(failure: Exception | None) -> None:
+            if failure is not None:
+                finished(failure)
+
+        def confirmed() -> None:
+            finished(None)
+
         wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
-        keys = [KeySpace(self._prefix, database).epoch(name) for name in wanted]
-        self._send_move(self._link.request, keys, source, finished)
+        self._send_move(self._link.request, database, wanted, source, moved, confirmed)
 
-    def _moved(self, database: str, done: Callable[[], None], failure: Exception | None) -> None:
-        if failure is None:
-            done()
+    def _move(
+        self,
+        database: str,
+        names: frozenset[str],
+        source: str,
+        acknowledged: Callable[[], None],
+        confirmed: Callable[[], None] | None,
+    ) -> None:
+        self.enrol(database)
+        if not names:
+            acknowledged()
+            if confirmed is not None:
+                confirmed()
             return
-        if not isinstance(failure, LinkLost):
-            # A server that can't invalidate must not serve: the settling keeps the link down.
-            self._link.break_off(f"Redis refused an invalidation: {failure}")
-        self._owe(database, done)
+        if self._link.state is not LinkState.UP:
+            self._owe(database, acknowledged, confirmed)
+            return
 
-    def _owe(self, database: str, done: Callable[[], None]) -> None:
+        def moved(failure: Exception | None) -> None:
+            if failure is None:
+                acknowledged()
+                return
+            if not isinstance(failure, LinkLost):
+                # A server that can't invalidate must not serve: the settling keeps the link down.
+                self._link.break_off(f"Redis refused an invalidation: {failure}")
+            self._owe(database, acknowledged, confirmed)
+
+        wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
+        self._send_move(self._link.request, database, wanted, source, moved, confirmed)
+
+    def _owe(
+        self,
+        database: str,
+        acknowledged: Callable[[], None],
+        confirmed: Callable[[], None] | None,
+    ) -> None:
         self._statistics.owed_moves += 1
         self._owed.add(database)
         if self._link.state is LinkState.CONNECTING:
-            self._held.append(done)
-        else:
-            done()
+            self._announced.append(acknowledged)
+            if confirmed is not None:
+                self._held.append(confirmed)
+            return
+        acknowledged()
+        if confirmed is not None:
+            self._held.append(confirmed)
+            self._release_alone()
 
     def _send_move(
         self,
         request: Request,
-        keys: list[bytes],
+        database: str,
+        names: frozenset[str],
         source: str,
         finished: Callable[[Exception | None], None],
+        confirmed: Callable[[], None] | None,
     ) -> None:
-        """Give each key a new token; `finished` gets None or what prevented it."""
+        """Give each epoch a new token; `finished` gets None or what prevented it. After None,
+        `confirmed` is called when nobody serves from memory what was read before."""
+        space = KeySpace(self._prefix, database)
+        keys = [space.epoch(name) for name in names]
         token = self.new_token()
         command = pack_head(b"MSET", total=1 + 2 * len(keys)) + b"".join(
             argument(key) + argument(token) for key in keys
         )
+        refused = False
+        number = 0
 
         def moved(reply: Any) -> None:
+            nonlocal refused
             if isinstance(reply, hiredis.ReplyError):
-                # A full Redis refuses to write but deletes: a missing epoch invalidates as well.
                 self._statistics.errors += 1
-                request(pack(b"DEL", *keys), deleted)
-            elif isinstance(reply, LinkLost):
-                finished(reply)
-            else:
+                refused = True
+            elif not isinstance(reply, LinkLost):
                 now = self._clock()
                 self._seen.update((key, (token, now)) for key in keys)
-                succeeded()
 
         def deleted(reply: Any) -> None:
-            if isinstance(reply, Exception):
+            nonlocal refused
+            refused = isinstance(reply, Exception)
+            if refused:
+                self._members.withdraw(number)
                 finished(reply)
-            else:
-                succeeded()
 
-        def succeeded() -> None:
-            self._statistics.moves += 1
-            self._statistics.moves_by[source] += 1
-            finished(None)
+        def told(failure: Exception | None) -> None:
+            if failure is None:
+                self._statistics.moves += 1
+                self._statistics.moves_by[source] += 1
+            finished(failure)
+
+        def told_first(failure: Exception | None) -> None:
+            nonlocal number
+            if failure is not None or not refused:
+                told(failure)
+                return
+            # A full Redis refuses to write but deletes: a missing epoch invalidates as well.
+            self._members.withdraw(number)
+            request(pack(b"DEL", *keys), deleted)
+            number = self._members.tell(request, database, names, told_again, confirmed)
+
+        def told_again(failure: Exception | None) -> None:
+            if not refused:
+                told(failure)
 
         request(command, moved)
+        number = self._members.tell(request, database, names, told_first, confirmed)
 
     def enrol(self, database: str) -> None:
         """A database named for the first time: what was stored by an earlier process is not
@@ -157,45 +231,69 @@ class EpochMover:
         Commands are answered in order, so a lookup sent after this move already sees it."""
         if database not in self._known:
             self._known.add(database)
-            self.move(database, frozenset((EVERYTHING,)), _nothing, BY_RECONNECT)
+            self.announce(database, frozenset((EVERYTHING,)), _nothing, BY_RECONNECT)
 
-    def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
+    def settle(
+        self,
+        incarnation: str | None,
+        request: Request,
+        request_in_order: Request,
+        ready: Callable[[], None],
+    ) -> None:
         """Move the "*" of every database that is owed it, then let the link be used."""
         if incarnation is None or incarnation != self._incarnation:
             self._owed |= self._known
         self._incarnation = incarnation
-        self._settle_next(request, ready)
+        unconfirmed = 1  # one for the settling itself
 
-    def _settle_next(self, request: Request, ready: Callable[[], None]) -> None:
-        if not self._owed:
-            ready()
-            self._release()
-            return
-        database = self._owed.pop()
+        paid: list[Callable[[], None]] = []
 
-        def settled(failure: Exception | None) -> None:
-            if failure is None:
-                self._settle_next(request, ready)
+        def confirmed() -> None:
+            nonlocal unconfirmed
+            unconfirmed -= 1
+            if not unconfirmed:
+                _call_all(paid)
+
+        def settle_next() -> None:
+            nonlocal unconfirmed
+            if not self._owed:
+                ready()
+                paid.extend(self._held)
+                self._held.clear()
+                _call_all(self._announced)
+                confirmed()
                 return
-            self._owed.add(database)
-            if not isinstance(failure, LinkLost):
-                self._link.break_off(f"Redis refused an invalidation: {failure}")
+            database = self._owed.pop()
+            unconfirmed += 1
 
-        everything = [KeySpace(self._prefix, database).epoch(EVERYTHING)]
-        self._send_move(request, everything, BY_RECONNECT, settled)
+            def settled(failure: Exception | None) -> None:
+                if failure is None:
+                    settle_next()
+                    return
+                self._owed.add(database)
+                if not isinstance(failure, LinkLost):
+                    self._link.break_off(f"Redis refused an invalidation: {failure}")
+
+            self._send_move(
+                request, database, frozenset((EVERYTHING,)), BY_RECONNECT, settled, confirmed
+            )
+
+        self._members.join(incarnation, request_in_order, settle_next)
 
     def away(self) -> None:
         """The link can't be restored for now: nobody waits for that."""
-        self._release()
+        _call_all(self._announced)
+        self._release_alone()
 
-    def _release(self) -> None:
-        held, self._held = self._held, []
-        for done in held:
-            try:
-                done()
-            except Exception:
-                # One caller's mistake must not keep the others waiting.
-                log.exception("a cache callback failed")
+    def _release_alone(self) -> None:
+        """Let the moves be done as soon as nobody can trust what was read before."""
+        if not self._held or self._link.state in (LinkState.UP, LinkState.CONNECTING):
+            return  # then the settling does it
+        wait = self._members.seconds_until_alone()
+        if wait <= 0 or self._link.state is LinkState.CLOSED:
+            _call_all(self._held)
+        else:
+            self._later(wait, self._release_alone)
 
     def learn(self, keys: list[bytes], epochs: bytes) -> float:
         """Note the epochs and return when the youngest of them was first seen here.
@@ -215,6 +313,17 @@ class EpochMover:
     def forget(self) -> None:
         """Drop what `learn` has noted: everything is then seen for the first time again."""
         self._seen.clear()
+
+
+def _call_all(waiting: list[Callable[[], None]]) -> None:
+    called = list(waiting)
+    waiting.clear()
+    for done in called:
+        try:
+            done()
+        except Exception:
+            # One caller's mistake must not keep the others waiting.
+            log.exception("a cache callback failed")
 
 
 def _nothing() -> None:

@@ -37,8 +37,10 @@ import hiredis
 from proxy.cache.commands import pack
 from proxy.cache.entry import CHECKSUM_SIZE, encode
 from proxy.cache.errors import LinkLost
+from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key
 from proxy.cache.link import LinkState, Request
+from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
@@ -51,8 +53,20 @@ from proxy.cache.statistics import (
     UNKNOWN_EPOCH,
     Statistics,
 )
+from proxy.cache.tier import Right, Tier, View
 
 _MAX_SCOPES = 10_000
+
+
+class Clocks(NamedTuple):
+    """What the cache takes the time from, and an alarm."""
+
+    monotonic: Callable[[], float]
+    """time.monotonic"""
+    lease: Callable[[], float]
+    """`members.lease_clock`"""
+    later: Later
+    """The event loop's call_later."""
 
 
 class Ticket(NamedTuple):
@@ -61,6 +75,8 @@ class Ticket(NamedTuple):
     scope: Scope
     digest: bytes
     epochs: bytes
+    flight: Flight
+    """Others who wait for this read: `ResultCache.fill` or `forgo` must be called."""
 
 
 class Lookup(NamedTuple):
@@ -76,6 +92,8 @@ class Lookup(NamedTuple):
     """With a ticket: a replica may serve the fill only if it has replayed all writes acknowledged
     before this moment (seconds of time.monotonic(); the loop's own clock stands still within a
     turn)."""
+    right: Right | None = None
+    """With a hit of which `retain` may keep the answer."""
 
 
 _AWAY = Lookup(None, None, AWAY, 0.0)
@@ -86,16 +104,32 @@ class ResultCache:
     """See the module's docstring. All methods are synchronous, none raises for a Redis that fails;
     each callback is called exactly once, at once or later from the event loop.
 
-    `databases`: those known at the start; others are enrolled when first named. `clock`:
-    time.monotonic."""
+    `databases`: those known at the start; others are enrolled when first named. `clocks`: as
+    `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
+    for which a read waits for the same read under way, 0: not at all."""
 
     def __init__(
-        self, link: Link, prefix: str, databases: Iterable[str], clock: Callable[[], float]
+        self,
+        link: Link,
+        prefix: str,
+        databases: Iterable[str],
+        clocks: Clocks,
+        memory: int = 0,
+        patience: float = 0.0,
     ) -> None:
         self.statistics = Statistics()
+        self.tier = Tier(memory, self.statistics)
         self._link = link
         self._prefix = prefix
-        self._mover = EpochMover(link, prefix, databases, clock, self.statistics)
+        self._lease_clock = clocks.lease
+        members = Members(
+            prefix, self.tier, link.break_off, clocks.lease, clocks.later, self.statistics
+        )
+        self._members = members
+        self._mover = EpochMover(
+            link, members, prefix, databases, clocks.monotonic, clocks.later, self.statistics
+        )
+        self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
 
@@ -126,10 +160,26 @@ class ResultCache:
                 self.statistics.bypasses[REFUSED] += 1
                 done(_REFUSED._replace(reason="reads too many tables"))
                 return
-        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done))
+        if not self.tier.limit:
+            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
+            return
+        # Its life first: should another entry take its place in between, this errs to the short.
+        view = self.tier.view(database, scope.reads)
+        rights: list[Right] = []
+        link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
+        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+
+    def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
+        if isinstance(reply, int) and reply > 0:
+            rights.append(Right(view, version, self._lease_clock() + reply / 1000))
 
     def _looked_up(
-        self, scope: Scope, digest: bytes, done: Callable[[Lookup], None], reply: Any
+        self,
+        scope: Scope,
+        digest: bytes,
+        done: Callable[[Lookup], None],
+        rights: list[Right] | None,
+        reply: Any,
     ) -> None:
         if type(reply) is not list:
             done(self._failed_lookup(reply))
@@ -139,12 +189,12 @@ class ResultCache:
             epochs = b"".join(reply)
         except TypeError:  # a missing epoch is None
             self._create_epochs(scope, reply)
-            done(self._miss(scope, UNKNOWN_EPOCH, None))
+            done(self._miss(scope, UNKNOWN_EPOCH))
             return
         if len(epochs) != scope.width:  # somebody else wrote there
-            done(self._miss(scope, UNKNOWN_EPOCH, None))
+            done(self._miss(scope, UNKNOWN_EPOCH))
         elif entry is None:
-            done(self._miss(scope, ABSENT, Ticket(scope, digest, epochs)))
+            self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
         elif entry.startswith(scope.head + epochs):
             body = scope.body
             payload = entry[body:]
@@ -154,12 +204,12 @@ class ResultCache:
                 statistics.hits += 1
                 statistics.bytes_served += len(payload)
                 scope.counters.hits += 1
-                done(Lookup(payload, None, "hit", 0.0))
+                done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
             else:
-                done(self._miss(scope, DAMAGED, Ticket(scope, digest, epochs)))
+                self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
             reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
-            done(self._miss(scope, reason, Ticket(scope, digest, epochs)))
+            self._miss_with_ticket(scope, reason, digest, epochs, done)
 
     def _failed_lookup(self, reply: Any) -> Lookup:
         if isinstance(reply, LinkLost):
@@ -169,12 +219,33 @@ class ResultCache:
         self.statistics.bypasses[REFUSED] += 1
         return _REFUSED
 
-    def _miss(self, scope: Scope, reason: str, ticket: Ticket | None) -> Lookup:
+    def _miss(self, scope: Scope, reason: str) -> Lookup:
         self.statistics.misses[reason] += 1
         scope.counters.misses += 1
-        if ticket is None:
-            return Lookup(None, None, reason, 0.0)
-        return Lookup(None, ticket, reason, self._mover.learn(scope.epoch_keys, ticket.epochs))
+        return Lookup(None, None, reason, 0.0)
+
+    def _miss_with_ticket(
+        self,
+        scope: Scope,
+        reason: str,
+        digest: bytes,
+        epochs: bytes,
+        done: Callable[[Lookup], None],
+    ) -> None:
+        self._miss(scope, reason)
+        fresh_after = self._mover.learn(scope.epoch_keys, epochs)
+
+        def landed(payload: bytes | None) -> None:
+            if payload is None:
+                ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
+                done(Lookup(None, ticket, reason, fresh_after))
+            else:
+                self.statistics.coalesced += 1
+                done(Lookup(payload, None, "coalesced", 0.0))
+
+        flight = self._flights.join(scope, digest, epochs, landed)
+        if flight is not None:
+            done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
 
     def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
         """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
@@ -184,27 +255,59 @@ class ResultCache:
                     pack(b"SET", key, self._mover.new_token(), b"NX"), self._count_error
                 )
 
-    def fill(self, ticket: Ticket, payload: bytes, ttl_seconds: float) -> None:
+    def fill(
+        self,
+        ticket: Ticket,
+        payload: bytes,
+        ttl_seconds: float,
+        kept: Callable[[Right], None] | None = None,
+    ) -> None:
         """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
 
-        It is stored only if none of its epochs has moved since."""
+        It is stored only if none of its epochs has moved since. Then `kept` is called with the
+        right to keep it in memory too. Who waits for this read gets it at once."""
+        self._flights.land(ticket.flight, payload)
         link = self._link
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
             return
         entry = encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round(ttl_seconds * 1000))
+        view = self.tier.view(ticket.scope.database, ticket.scope.reads)
+        right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
         def filled(reply: Any) -> None:
+            self._filled(ticket.scope, len(payload), reply)
+            if reply == 1 and kept is not None:
+                kept(right)
+
+        def filled_first(reply: Any) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
                 link.request(
-                    ticket.scope.store(ticket.digest, entry, milliseconds, whole=True),
-                    partial(self._filled, ticket.scope, len(payload)),
+                    ticket.scope.store(ticket.digest, entry, milliseconds, whole=True), filled
                 )
             else:
-                self._filled(ticket.scope, len(payload), reply)
+                filled(reply)
 
-        link.request(ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled)
+        link.request(
+            ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
+        )
+
+    def forgo(self, ticket: Ticket) -> None:
+        """Nothing will come of the read, or not soon: who waits for it reads by himself."""
+        self._flights.land(ticket.flight, None)
+
+    def retain(
+        self,
+        key: bytes,
+        reply: bytes,
+        payload_from: int,
+        terms: object,
+        rule: str,
+        right: Right,
+    ) -> None:
+        """Keep the answer in memory, by the right that a hit or a fill gave."""
+        self.tier.keep(key, reply, payload_from, terms, self.statistics.rules[rule], right)
 
     def _filled(self, scope: Scope, size: int, reply: Any) -> None:
         if reply == 1:
@@ -239,10 +342,11 @@ class ResultCache:
         done: Callable[[], None],
         source: str = BY_WRITE,
     ) -> None:
-        """Invalidate all that was read from the tables `names`; "*" is the whole database.
+        """After a write: invalidate all that was read from the tables `names`; "*" is the whole
+        database. `done` is called when nothing from before is served any more by any process.
 
-        `done` is called when Redis has acknowledged it. If Redis can't be reached it is called all
-        the same, and this process uses the cache again only after it has moved "*" there."""
+        If Redis can't be reached it is called when nobody can trust his memory any more, and this
+        process uses the cache again only after it has moved "*" there."""
         self._mover.move(database, names, done, source)
 
     def try_move(
@@ -264,13 +368,51 @@ class ResultCache:
         """The keys of this database."""
         return KeySpace(self._prefix, database)
 
-    def settle(self, incarnation: str | None, request: Request, ready: Callable[[], None]) -> None:
+    def announce(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
+        """Before a write: the same, but `done` is called when Redis has acknowledged it."""
+        self._mover.announce(database, names, done)
+
+    @property
+    def identity(self) -> bytes:
+        """This process's name in the list of those who keep answers in memory."""
+        return self._members.identity
+
+    @property
+    def channels(self) -> tuple[bytes, ...]:
+        """The link's listener: what to listen to."""
+        return self._members.channels
+
+    def heard(self, channel: bytes, message: bytes) -> None:
+        """The link's listener: a message on one of the channels."""
+        self._members.heard(channel, message)
+
+    def lost(self) -> None:
+        """The link's listener: a connection broke."""
+        self._members.lost()
+
+    def settle(
+        self,
+        incarnation: str | None,
+        request: Request,
+        request_in_order: Request,
+        ready: Callable[[], None],
+    ) -> None:
         """The link's listener: pay what is owed."""
-        self._mover.settle(incarnation, request, ready)
+        self._mover.settle(incarnation, request, request_in_order, ready)
 
     def away(self) -> None:
         """The link's listener: it can't be restored for now."""
         self._mover.away()
+
+    def start(self) -> None:
+        """Renew the trust in what is in memory from now on."""
+        self._members.start()
+
+    def leave(self) -> None:
+        """The end is near: keep nothing in memory any more, so that nobody waits for this process.
+        Whoever waits for others is told that it is done with."""
+        self._members.leave()
+        self._members.release()
 
     # Statistics
 

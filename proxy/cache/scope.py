@@ -23,6 +23,7 @@ class Scope:
     __slots__ = (
         "_eval",
         "_evalsha",
+        "_life",
         "_lookup",
         "body",
         "counters",
@@ -30,6 +31,7 @@ class Scope:
         "epoch_keys",
         "head",
         "names",
+        "reads",
         "width",
     )
 
@@ -38,6 +40,7 @@ class Scope:
     ) -> None:
         self.database = keys.database
         self.names = (EVERYTHING, *reads)
+        self.reads = frozenset(reads)
         self.counters = counters
         self.epoch_keys = [keys.epoch(name) for name in self.names]
         self.head = header(len(self.names))
@@ -51,6 +54,7 @@ class Scope:
         count = len(self.epoch_keys)
         packed_epochs = b"".join(map(argument, self.epoch_keys))
         self._lookup = pack_head(b"MGET", total=count + 2) + packed_epochs + result_key
+        self._life = pack_head(b"PTTL", total=2) + result_key
         keys_and_stem = argument(b"%d" % (count + 1)) + packed_epochs + result_key
         total = count + 6
         self._evalsha = pack_head(b"EVALSHA", STORE_SCRIPT_SHA, total=total) + keys_and_stem
@@ -59,6 +63,10 @@ class Scope:
     def lookup(self, digest: bytes) -> bytes:
         """MGET of the epochs, then the entry."""
         return self._lookup + hexlify(digest) + b"\r\n"
+
+    def life(self, digest: bytes) -> bytes:
+        """PTTL of the entry."""
+        return self._life + hexlify(digest) + b"\r\n"
 
     def store(
         self, digest: bytes, entry: tuple[bytes, ...], milliseconds: int, *, whole: bool

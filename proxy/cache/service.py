@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.cache.link import LinkState, RedisLink
-from proxy.cache.results import ResultCache
+from proxy.cache.members import lease_clock
+from proxy.cache.results import Clocks, ResultCache
 from proxy.config.settings import CacheSettings
 from proxy.tasks import spawn
 
@@ -30,6 +31,7 @@ class CacheService:
         """Stop. Whoever waits for an invalidation is told that it is done with."""
         self.publisher.cancel()
         self.results.publish()
+        self.results.leave()
         await asyncio.sleep(0)  # what was just published leaves with the end of this turn
         await self.link.close()
         self.results.away()
@@ -42,8 +44,17 @@ def start_cache(settings: CacheSettings, databases: Iterable[str]) -> CacheServi
     if settings.redis is None:
         return None
     link = RedisLink(settings.redis, settings.timeout, settings.reconnect_interval)
-    results = ResultCache(link, settings.prefix, databases, time.monotonic)
+    later = asyncio.get_running_loop().call_later
+    results = ResultCache(
+        link,
+        settings.prefix,
+        databases,
+        Clocks(time.monotonic, lease_clock, later),
+        settings.memory,
+        settings.coalesce,
+    )
     link.start(results)
+    results.start()
     return CacheService(results, link, spawn(_publish(results), "cache statistics"))
 
 

@@ -44,6 +44,10 @@ class Statistics:
     """Of one process since its start. Sizes are bytes of payload."""
 
     hits: int = 0
+    memory_hits: int = 0
+    """Those of `hits` that were answered from this process's memory."""
+    coalesced: int = 0
+    """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(default_factory=lambda: dict.fromkeys((AWAY, REFUSED), 0))
     fills: int = 0
@@ -62,6 +66,13 @@ class Statistics:
     """Error replies of Redis."""
     bytes_served: int = 0
     bytes_stored: int = 0
+    memory_bytes: int = 0
+    """In use by the answers in this process's memory, now."""
+    memory_entries: int = 0
+    evictions: int = 0
+    """Answers that left this process's memory for want of room."""
+    unconfirmed_moves: int = 0
+    """Moves that waited until another process's right to answer from memory had run out."""
     rules: defaultdict[str, RuleCounters] = field(default_factory=lambda: defaultdict(RuleCounters))
 
     @property
@@ -72,6 +83,8 @@ class Statistics:
     def flat(self) -> Iterator[tuple[str, int]]:
         """(field, number) of every counter, as the shared hash in Redis names them."""
         yield "hits", self.hits
+        yield "memory_hits", self.memory_hits
+        yield "coalesced", self.coalesced
         yield "misses", sum(self.misses.values())
         yield "bypasses", sum(self.bypasses.values())
         yield "fills", self.fills
@@ -84,6 +97,8 @@ class Statistics:
         yield "errors", self.errors
         yield "bytes_served", self.bytes_served
         yield "bytes_stored", self.bytes_stored
+        yield "evictions", self.evictions
+        yield "unconfirmed_moves", self.unconfirmed_moves
         for rule, counters in self.rules.items():
             yield f"rule:{rule}:hits", counters.hits
             yield f"rule:{rule}:misses", counters.misses

@@ -372,6 +372,12 @@ class CacheSettings(Section):
     reconnect_interval: Duration = Field(0.5, description="between attempts to reach Redis again")
     prefix: Name = Field("penstock", description="first part of every key")
     feed: FeedSettings = Field(FeedSettings(), description="writes around Penstock")
+    memory: Bytes = Field(
+        64 << 20, ge=0, description="of each process, for answers without asking Redis; 0: none"
+    )
+    coalesce: Duration = Field(
+        5.0, description="longest wait for the same read by another client; 0: each reads itself"
+    )
     rules: tuple[CacheRule, ...] = Field((), alias="rule", description="in order")
 
 

@@ -4,8 +4,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -40,6 +39,7 @@ from proxy.server.entries import open_entries
 from proxy.server.limits import Limits
 from proxy.server.ondemand import OnDemand
 from proxy.server.operations import Operations
+from proxy.server.running import Seat
 from proxy.server.security import Security
 from proxy.server.signals import SIGNALS
 from proxy.server.vacancies import Vacancies
@@ -59,21 +59,6 @@ log = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 1.0
 _FIRST_ROUND_SECONDS = 3.0
 _LAST_ANSWER_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """What a worker has from the fleet that it belongs to."""
-
-    number: int
-    """In its cancel keys, from 1 on; 0 is the supervisor."""
-    console: Console
-    cancel_elsewhere: Callable[[int, bytes, Callable[[], None]], None]
-    """A cancel request whose key another worker may have given out, and whom to tell of its end."""
-    schema_changed: Callable[[str], None]
-    """A schema change of this database has passed through here."""
-    occupancy: Callable[[str, frozenset[str], int], Awaitable[None]]
-    """Has the other workers "vacate" or "occupy" databases (see `server.vacancies`)."""
 
 
 class Process:

@@ -21,6 +21,8 @@ NEEDS_RESTART = (
     "cache.timeout",
     "cache.reconnect_interval",
     "cache.prefix",
+    "cache.memory",
+    "cache.coalesce",
     "database.*.sharding",
 )
 """Keys that no part can change, though one covers the table that they are in."""

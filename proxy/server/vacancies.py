@@ -9,18 +9,15 @@ the statement has been answered, or after a while; PostgreSQL looks for others w
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
+from proxy.server.databases import Database
+from proxy.server.running import Running
 from proxy.session.context import DatabaseContext
 from proxy.session.vacancy import Vacancy
 from proxy.tasks import spawn
 from proxy.wire.errors import PgError
-
-if TYPE_CHECKING:
-    from proxy.server.databases import Database
-    from proxy.server.process import Process
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +30,7 @@ _EVERYTHING = frozenset({"*"})
 class Vacancies:
     """See the module's docstring. Names are those on the servers."""
 
-    def __init__(self, process: "Process") -> None:
+    def __init__(self, process: Running) -> None:
         self._process = process
         self._held: dict[tuple[frozenset[str], int], asyncio.TimerHandle] = {}
 
@@ -83,7 +80,7 @@ class Vacancies:
             on_demand = self._process.on_demand.unwatch(database.context.name)
             database.occupy(key, watch=not on_demand)
 
-    def _of(self, names: frozenset[str], port: int) -> "list[Database]":
+    def _of(self, names: frozenset[str], port: int) -> list[Database]:
         """By name and port: a host may have several names."""
         return [
             one

@@ -2,17 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.cache.entry import entry_digest
+from proxy.cache.members import lease_clock
 from proxy.cache.results import Lookup, ResultCache, Ticket
+from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
 from proxy.routing.plan import Plan
 from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
+from proxy.session.prepared import Prepared
 from proxy.session.transaction import IDLE
 from proxy.wire.framing import uint32_at
+from proxy.wire.messages import ready_for_query
+
+_READY_SIZE: Final = 6
+"""Bytes of ReadyForQuery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,8 @@ class Fill:
     """Bytes; a larger answer is not kept."""
     fresh_after: float
     """A replica may serve it only if it has replayed all that was acknowledged before."""
+    retain: Callable[[bytes, Right], None] | None = None
+    """Keeps the result in memory, once it is stored."""
 
 
 def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -> str | None:
@@ -53,22 +63,64 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
     return None
 
 
+def remembered(
+    context: DatabaseContext, client: Client, batch: Batch, plan: Plan
+) -> tuple[bytes, Answer | None]:
+    """The batch's key in this process's memory, empty if nothing is kept there, and the answer."""
+    cache = context.cache
+    assert cache is not None
+    tier = cache.tier
+    if not tier.limit:
+        return b"", None
+    if client.settings is not client.cache_settings:
+        client.cache_settings = client.settings
+        client.cache_context = tier.context(context.name.encode() + b"\0" + _context_bytes(client))
+    if batch.text is not None:
+        key = client.cache_context + b"Q" + batch.text
+    else:
+        statement = batch.bound[0]
+        if not statement.cache_key:
+            statement.cache_key = entry_digest(_described(statement), statement.content)
+        key = b"".join((client.cache_context, batch.shape, statement.cache_key, batch.binds[0]))
+    return key, tier.get(key, plan.cache, lease_clock())
+
+
 def ask(
     context: DatabaseContext,
     client: Client,
     batch: Batch,
     plan: Plan,
+    key: bytes,
     done: Callable[[bytes | None, Fill | None], None],
 ) -> None:
-    """Look the batch's answer up; `done` gets a hit, or the right to fill, or neither."""
+    """Look the batch's answer up in Redis; `done` gets a hit, or the right to fill, or neither.
+
+    `key`: under which the answer is kept in memory; empty: it is not."""
     cache, rule = context.cache, plan.cache
     assert cache is not None
     assert rule is not None
+    shape = batch.shape
+
+    def keep(payload: bytes, right: Right) -> None:
+        reply = add_preamble(shape, payload, IDLE)
+        start = len(reply) - len(payload) - _READY_SIZE
+        cache.retain(key, reply, start, rule, rule.rule, right)
 
     def answered(lookup: Lookup) -> None:
-        fill = None
-        if lookup.ticket is not None and context.catalogue.usable_for_cache:
-            fill = Fill(lookup.ticket, rule.ttl_seconds, rule.max_bytes, lookup.fresh_after)
+        fill, ticket = None, lookup.ticket
+        if ticket is not None:
+            if context.catalogue.usable_for_cache:
+                fill = Fill(
+                    ticket,
+                    rule.ttl_seconds,
+                    rule.max_bytes,
+                    lookup.fresh_after,
+                    keep if key else None,
+                )
+            else:
+                cache.forgo(ticket)
+        elif lookup.payload is not None and lookup.right is not None and key:
+            keep(lookup.payload, lookup.right)
         done(lookup.payload, fill)
 
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
@@ -84,15 +136,17 @@ def _request_bytes(batch: Batch) -> bytes:
     if batch.text is not None:
         return b"Q" + batch.text
     statement = batch.bound[0]
-    if 68 in batch.shape:
-        described = b"D"
-    elif statement.description is None:
-        described = b"-"
-    else:  # rows of a time when the statement had another result are not for this client
-        rows = statement.description.rows
-        described = b"T" + len(rows).to_bytes(4) + rows
+    described = b"D" if 68 in batch.shape else _described(statement)
     content = statement.content
     return b"".join((described, len(content).to_bytes(4), content, batch.binds[0]))
+
+
+def _described(statement: Prepared) -> bytes:
+    """Rows of a time when the statement had another result are not for a client that was told."""
+    if statement.description is None:
+        return b"-"
+    rows = statement.description.rows
+    return b"T" + len(rows).to_bytes(4) + rows
 
 
 def description_in(batch: Batch, hit: bytes) -> Description | None:
@@ -103,12 +157,25 @@ def description_in(batch: Batch, hit: bytes) -> Description | None:
 
 
 def reply(batch: Batch, hit: bytes, status: int) -> bytes:
-    """The whole answer to a batch from what was kept."""
+    """The whole answer to a batch from what was kept in Redis."""
     return add_preamble(batch.shape, hit, status)
+
+
+def remembered_reply(answer: Answer, status: int) -> bytes:
+    """The whole answer from what was kept in memory."""
+    return answer.reply if status == IDLE else answer.reply[:-_READY_SIZE] + ready_for_query(status)
 
 
 def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
     """Store an answer that has been relayed whole, if it is one that can be kept."""
     kept = None if captured is None else strip_preamble(captured)
-    if kept is not None:
-        cache.fill(fill.ticket, kept, fill.ttl_seconds)
+    if kept is None:
+        cache.forgo(fill.ticket)
+        return
+    retain = fill.retain
+    cache.fill(
+        fill.ticket,
+        kept,
+        fill.ttl_seconds,
+        None if retain is None else lambda right: retain(kept, right),
+    )

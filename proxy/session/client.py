@@ -23,6 +23,10 @@ class Client:
     utf8: bool = True
     plain_strings: bool = True
     """standard_conforming_strings is on: texts mean what Penstock's lexer takes them for."""
+    cache_settings: SettingsState | None = None
+    """Those that `cache_context` was made for."""
+    cache_context: bytes = b""
+    """What of the client is part of the keys in the cache's memory."""
 
     def __post_init__(self) -> None:
         self.learn_settings()

@@ -35,6 +35,8 @@ class Downstream(ChannelProtocol):
         """Its LISTENs, once there has been one that others' connection serves."""
         self.vacancy: Vacancy | None = None
         """For the statement that runs, if it demands that nobody is connected to a database."""
+        self.asking = False
+        """The batch waits for what the cache says."""
         self._transport: Channel | None = None
         self._reading_paused = False
         self._plan: Plan = NOTHING

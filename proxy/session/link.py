@@ -301,7 +301,14 @@ class Link(Borrower):
         """A transaction on a replica may read what is older than a fill has to be."""
         fill = self._fill
         if fill is not None and node.role is Role.REPLICA and node.fresh_until < fill.fresh_after:
+            self.forgo()
             self._fill = None
+
+    def forgo(self) -> None:
+        """Nobody need wait for what the batch at hand was to fetch for the cache."""
+        fill, cache = self._fill, self._context.cache
+        if fill is not None and cache is not None:
+            cache.forgo(fill.ticket)
 
 
 def _nothing() -> None:

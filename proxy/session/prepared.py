@@ -21,6 +21,7 @@ class Prepared:
 
     __slots__ = (
         "_told",
+        "cache_key",
         "content",
         "description",
         "literals",
@@ -44,6 +45,8 @@ class Prepared:
         self.description = description
         """What its clients take it for: no server may run it for them where it is anything else.
         None: they were never told, and take rows as they come."""
+        self.cache_key = b""
+        """What of it is part of the keys in the cache's memory; made when first needed."""
         self._told: dict[Description, Prepared] | None = None
 
     def told(self, description: Description) -> "Prepared":

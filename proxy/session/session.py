@@ -7,6 +7,7 @@ and hand the rest to `upstream`. States are in `states`, decisions in `routing`.
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from proxy.net.channel import Channel
@@ -49,6 +50,8 @@ from proxy.wire.errors import PgError, ProtocolViolation
 
 UNENDED_SECONDS: Final = 0.01
 """How long messages are held back for a Sync or Flush to follow."""
+UNSENT: Final = 64 * 1024
+"""Bytes of answers from memory that wait for the next."""
 READ_AHEAD: Final = 256 * 1024
 """Bytes of batches to come at which a client is no longer read from."""
 
@@ -75,6 +78,9 @@ class Session(Downstream):
         self._skipping = False
         """After an error the client's messages are ignored until its Sync."""
         self._running = False
+        self._unsent: list[bytes] = []
+        """Answers from memory, to be sent together with those behind them."""
+        self._unsent_size = 0
         self._awaited: Batch | None = None
         """A batch whose end has not come when its beginning had."""
 
@@ -132,6 +138,8 @@ class Session(Downstream):
             return
         finally:
             self._running = False
+        if self._unsent:
+            self._flush()
         if wanting:
             if self._intake.unended is not None:
                 self._await_end()
@@ -303,6 +311,7 @@ class Session(Downstream):
         error of the server's already, so that only the end of the answer is missing.
         """
         batch, transaction = self._batch, self.client.transaction
+        self.upstream.forgo()
         if batch is None or self.upstream.unsynced:
             self.fatal(error)  # the server waits for a Sync that can't be placed any more
             return
@@ -425,14 +434,24 @@ class Session(Downstream):
         if reason is not None:
             self.context.counters.cache_bypasses[reason] += 1
             return False
+        key, answer = caching.remembered(self.context, self.client, batch, plan)
+        if answer is not None:
+            if batch.references is not None:
+                self._tell_cached(batch, answer.reply[answer.payload_from :])
+            self.count_cached()
+            self._write_soon(caching.remembered_reply(answer, self.client.transaction.status))
+            return True
         self.state = states.WAITING
-        caching.ask(self.context, self.client, batch, plan, self._cache_answered)
+        self.asking = True
+        answered = partial(self._cache_answered, batch)
+        caching.ask(self.context, self.client, batch, plan, key, answered)
         return True
 
-    def _cache_answered(self, hit: bytes | None, fill: caching.Fill | None) -> None:
-        batch = self._batch
-        if self.state != states.WAITING or batch is None:
+    def _cache_answered(self, batch: Batch, hit: bytes | None, fill: caching.Fill | None) -> None:
+        if self.state != states.WAITING or batch is not self._batch:
+            self._forgo(fill)
             return
+        self.asking = False
         if hit is None or self.client.transaction.failed:
             self._go_upstream(fill)
             return
@@ -441,6 +460,35 @@ class Session(Downstream):
         self.count_cached()
         self.write(caching.reply(batch, hit, self.client.transaction.status))
         self.idle()
+
+    def _forgo(self, fill: caching.Fill | None) -> None:
+        """Nobody need wait for what this session was to fetch."""
+        if fill is not None and self.context.cache is not None:
+            self.context.cache.forgo(fill.ticket)
+
+    def _write_soon(self, answer: bytes) -> None:
+        """Send, in one piece with the answers to what came in one piece with the question."""
+        if self._unsent or self._intake.gathering:
+            self._unsent.append(answer)
+            self._unsent_size += len(answer)
+            if self._unsent_size < UNSENT:
+                return
+            self._flush()
+        else:
+            self.write(answer)
+
+    def _flush(self) -> None:
+        if self._unsent:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            self._unsent_size = 0
+            super().write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send to the client, behind what was to be sent soon."""
+        if self._unsent:
+            self._flush()
+        super().write(data)
 
     def _tell_cached(self, batch: Batch, hit: bytes) -> None:
         """A hit's description counts as any other."""
@@ -536,6 +584,7 @@ class Session(Downstream):
 
     def pause_writing(self) -> None:
         self.congested = True
+        self.upstream.forgo()  # nobody else is to wait for this client
         self.upstream.pause_reading(True)
 
     def resume_writing(self) -> None:
@@ -561,6 +610,7 @@ class Session(Downstream):
 
     def close(self) -> None:
         """Close the connection; the server side is cleaned up."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
         self._leave()
@@ -575,5 +625,7 @@ class Session(Downstream):
         self._occupy()
         if self.listening is not None:
             self.listening.leave()
+        self.asking = False
+        self.upstream.forgo()
         self.upstream.abandon()
         self._on_closed(self)

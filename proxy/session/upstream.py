@@ -50,7 +50,7 @@ class Upstream(Revalidation):
         cache = self._context.cache
         if plan.writes and cache is not None:
             self._session.state = states.WAITING
-            cache.move(self._context.name, plan.writes, self._dispatch_unless_closed)
+            cache.announce(self._context.name, plan.writes, self._dispatch_unless_closed)
         else:
             self._dispatch()
 
@@ -405,8 +405,13 @@ class Upstream(Revalidation):
             passed = self._without_ready(passed)
         if self._fill is not None:
             fill, self._fill = self._fill, None
-            if not relay.errors and self._context.cache is not None:
-                caching.keep(self._context.cache, fill, relay.captured())
+            cache = self._context.cache
+            if cache is None:
+                pass
+            elif relay.errors:
+                cache.forgo(fill.ticket)
+            else:
+                caching.keep(cache, fill, relay.captured())
         self._note_effects()
         if relay.status != IDLE:
             transaction.effects = True  # it is a transaction now, whatever began it
@@ -473,6 +478,7 @@ class Upstream(Revalidation):
         assert batch is not None
         if self._relay.retry:
             plan = self._context.plans.correct(plan, batch, reason)
+            self.forgo()
             self._fill = None
         else:
             plan = on_primary(plan)
@@ -582,6 +588,11 @@ class Upstream(Revalidation):
             pool.forget(self)
             self.backend_refused(
                 PgError(errors.QUERY_CANCELED, "canceled while waiting for a server connection")
+            )
+        elif self._session.asking:
+            self._session.asking = False
+            self._session.refuse(
+                PgError(errors.QUERY_CANCELED, "canceled while the cache was asked")
             )
         return False
 

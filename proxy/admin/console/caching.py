@@ -18,6 +18,8 @@ CLEAR = columns("database pattern tables_invalidated keys_removed:int")
 
 _TOTALS = (
     "hits",
+    "memory_hits",
+    "coalesced",
     "misses",
     "bypasses",
     "fills",
@@ -28,6 +30,8 @@ _TOTALS = (
     "errors",
     "bytes_served",
     "bytes_stored",
+    "evictions",
+    "unconfirmed_moves",
 )
 _OF_RULES = ("hits", "misses", "fills")
 
@@ -66,6 +70,8 @@ def cache_rows(own: Own, shared: Shared) -> list[Row]:
         rows += _feed_rows(feed)
     rows += _total_rows(own.statistics, shared.stats)
     rows += _source_rows(own.statistics, shared.stats)
+    rows.append(("memory", None, "entries", str(own.statistics.memory_entries), None))
+    rows.append(("memory", None, "bytes", str(own.statistics.memory_bytes), None))
     for rule in dict.fromkeys((*own.rules, *own.statistics.rules)):
         rows += _rule_rows(rule, own.statistics, shared.stats)
     reasons = dict(own.bypasses)

@@ -25,7 +25,8 @@ from proxy.server.fleet.bridge import RemoteConsole
 from proxy.server.fleet.door import Doorkeeper, hand_over
 from proxy.server.fleet.report import Report, report
 from proxy.server.fleet.rpc import Handler, Peer, PeerFailed, PeerLost
-from proxy.server.process import Process, Seat
+from proxy.server.process import Process
+from proxy.server.running import Seat
 from proxy.tasks import spawn
 from proxy.wire import errors
 from proxy.wire.errors import PgError

@@ -75,9 +75,10 @@ class Cache:
         raise AssertionError(f"not served: {found}")
 
 
-def open_cache(url: str, timeout: float = TIMEOUT) -> Cache:
-    """A cache that begins to connect."""
-    settings = CacheSettings(redis=url, timeout=timeout, reconnect_interval=0.05)
+def open_cache(url: str, timeout: float = TIMEOUT, coalesce: float = 0.0) -> Cache:
+    """A cache that begins to connect. Without `coalesce`, a look-up after one that was not filled
+    doesn't wait for that."""
+    settings = CacheSettings(redis=url, timeout=timeout, reconnect_interval=0.05, coalesce=coalesce)
     service = start_cache(settings, [DATABASE])
     assert service is not None
     return Cache(service)

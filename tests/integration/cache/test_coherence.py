@@ -97,9 +97,7 @@ async def test_two_processes_whose_links_break(
     other = start_caches(own_redis.url)
     await other.up()
     client = own_redis.client()
-    history = await _run(
-        [cache, other], lambda: client.client_kill_filter(_type="normal", skipme=True)
-    )
+    history = await _run([cache, other], lambda: client.client_kill_filter(skipme=True))
     assert history.stale == []
     assert history.hits > 200
 

@@ -6,6 +6,7 @@ Stands alone: it is loaded into Django's test run, in that run's environment.
 import json
 import os
 import signal
+import traceback
 import unittest
 from types import FrameType
 
@@ -75,22 +76,22 @@ class Result(unittest.TextTestResult):
 
     def addFailure(self, test, err) -> None:  # type: ignore[no-untyped-def]
         super().addFailure(test, err)
-        self._note(test, "failed", self._exc_info_to_string(err, test))
+        self._note(test, "failed", "".join(traceback.format_exception(*err)))
 
     def addError(self, test, err) -> None:  # type: ignore[no-untyped-def]
         super().addError(test, err)
-        self._note(test, "failed", self._exc_info_to_string(err, test))
+        self._note(test, "failed", "".join(traceback.format_exception(*err)))
 
     def addSubTest(self, test, subtest, err) -> None:  # type: ignore[no-untyped-def]
         super().addSubTest(test, subtest, err)
         if err is not None:
-            self._note(test, "failed", self._exc_info_to_string(err, test))
+            self._note(test, "failed", "".join(traceback.format_exception(*err)))
 
     def _note(self, test: unittest.TestCase, outcome: str, text: str = "") -> None:
         _write({"test": test.id(), "outcome": outcome, "text": text[-2000:]})
 
 
-class Runner(DiscoverRunner):
+class Runner(DiscoverRunner):  # type: ignore[misc]
     """Django's, with results recorded."""
 
     def get_resultclass(self) -> type[Result]:
@@ -110,6 +111,6 @@ class Runner(DiscoverRunner):
         return super().setup_databases(**kwargs)
 
     def build_suite(self, *args, **kwargs) -> unittest.TestSuite:  # type: ignore[no-untyped-def]
-        suite = super().build_suite(*args, **kwargs)
+        suite: unittest.TestSuite = super().build_suite(*args, **kwargs)
         _write({"total": suite.countTestCases()})
         return suite
