@@ -58,7 +58,7 @@ class Wires:
     def receive(self, descriptor: int, size: int) -> bytes:
         return self.incoming[descriptor]
 
-    def send(self, descriptor: int, data: bytes) -> int:
+    def send(self, descriptor: int, data: bytes | memoryview) -> int:
         self.written_to = descriptor
         return len(data)
 
