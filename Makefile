@@ -79,7 +79,7 @@ demo: $(COMPILED)
 
 test-compiled: $(COMPILED)
 	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
-		tests/unit/wire tests/unit/session \
+		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
 		tests/compat tests/integration/session tests/integration/sharding $(ARGS)
 
 # Tests that measure time or memory run alone, after the others.

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from proxy.auth.load import load_auth
 from proxy.auth.state import AuthState
@@ -66,10 +65,13 @@ class Wires:
     @contextmanager
     def plugged_in(self) -> Iterator[None]:
         """Channels use these instead of sockets."""
-        with patch.multiple("proxy.net.kernel", receive=self.receive, send=self.send):
-            polled = poller()
-            polled.receive, polled.send = self.receive, self.send
+        polled = poller()
+        real = polled.receive, polled.send
+        polled.receive, polled.send = self.receive, self.send
+        try:
             yield
+        finally:
+            polled.receive, polled.send = real
 
 
 class Bench:

@@ -1,14 +1,20 @@
-"""Skeletons: the form in C does what the one in Python does, and they mean what shapes mean."""
+"""Skeletons: the form in C does what the one in Python does, and they mean what shapes mean.
 
-import importlib
+The compiled form is that of the tree which PENSTOCK_TREE names, as in `make test-compiled`.
+"""
+
+import importlib.util
+import os
 import re
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.sql.normalise import shape
-from proxy.sql.skeleton import LONGEST, fits, skeleton, skeleton_in_python
+from proxy.sql.skeleton import LONGEST, fits, skeleton_in_python
 
 _pieces = st.sampled_from(
     [
@@ -23,24 +29,38 @@ _texts = st.lists(_pieces, max_size=14).map("".join)
 _statements = _texts.map(lambda text: "SELECT " + text)
 
 
+def _compiled() -> ModuleType | None:
+    folder = Path(os.environ.get("PENSTOCK_TREE", "/nonexistent"), "proxy/sql")
+    for file in folder.glob("_skeleton.*.so"):
+        spec = importlib.util.spec_from_file_location("_skeleton", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    return None
+
+
+COMPILED = _compiled()
+
+
+@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
 @given(_texts | st.text(max_size=40))
 @example("1")
 @example("1 " * (LONGEST // 2))
 @example("1 " * (LONGEST // 2) + "1")
 @example("01 0 00 10")
 def test_both_forms_do_the_same(text: str) -> None:
+    assert COMPILED is not None
     encoded = text.encode()
-    if skeleton is skeleton_in_python:
-        pytest.skip("not compiled here")
-    assert skeleton(encoded) == skeleton_in_python(encoded)
+    assert COMPILED.skeleton(encoded) == skeleton_in_python(encoded)
 
 
-def test_the_compiled_form_is_the_one_in_use() -> None:
-    try:
-        in_c = importlib.import_module("proxy.sql._skeleton")
-    except ImportError:
-        pytest.skip("not compiled here")
-    assert skeleton is in_c.skeleton
+@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
+def test_the_compiled_form_takes_bytes_alone() -> None:
+    assert COMPILED is not None
+    with pytest.raises(TypeError, match="bytes"):
+        COMPILED.skeleton("1")
 
 
 @pytest.mark.parametrize(
