@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.sql.analyse import analyse
-from proxy.sql.pins import is_over, joined
+from proxy.sql.pins import is_over, joined, relieved
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,22 @@ def test_reasons_are_joined_once_each() -> None:
     assert joined(["LISTEN", None, "LOAD and LISTEN"]) == "LISTEN and LOAD"
     assert not is_over("LISTEN and LOAD", frozenset({"LISTEN"}))
     assert is_over("LISTEN and LOAD", frozenset({"LISTEN", "LOAD"}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "because", "expected"),
+    [
+        ("LISTEN", "", None),
+        ("LISTEN and PREPARE", "", "PREPARE"),
+        ("PREPARE", "", "PREPARE"),
+        ("LISTEN", "no luck", "LISTEN: no luck"),
+        ("LISTEN and PREPARE", "no luck and no hope", "LISTEN: no luck, no hope and PREPARE"),
+    ],
+)
+def test_a_reason_that_holds_only_because_of_something(
+    reason: str, because: str, expected: str | None
+) -> None:
+    found = relieved(reason, "LISTEN", because)
+    assert found == expected
+    if because and reason == "LISTEN":
+        assert is_over(str(found), frozenset({"LISTEN"}))
