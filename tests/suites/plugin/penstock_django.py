@@ -3,10 +3,12 @@
 Stands alone: it is loaded into Django's test run, in that run's environment.
 """
 
+# mypy: ignore-errors
+# Django is no dependency of Penstock's, and has no types.
+
 import json
 import os
 import signal
-import traceback
 import unittest
 from types import FrameType
 
@@ -66,7 +68,7 @@ class Result(unittest.TextTestResult):
         super().addSkip(test, reason)
         self._note(test, "skipped", reason)
 
-    def addExpectedFailure(self, test, err) -> None:  # type: ignore[no-untyped-def]
+    def addExpectedFailure(self, test, err) -> None:
         super().addExpectedFailure(test, err)
         self._note(test, "skipped", "an expected failure")
 
@@ -74,43 +76,43 @@ class Result(unittest.TextTestResult):
         super().addUnexpectedSuccess(test)
         self._note(test, "failed", "an unexpected success")
 
-    def addFailure(self, test, err) -> None:  # type: ignore[no-untyped-def]
+    def addFailure(self, test, err) -> None:
         super().addFailure(test, err)
-        self._note(test, "failed", "".join(traceback.format_exception(*err)))
+        self._note(test, "failed", self._exc_info_to_string(err, test))
 
-    def addError(self, test, err) -> None:  # type: ignore[no-untyped-def]
+    def addError(self, test, err) -> None:
         super().addError(test, err)
-        self._note(test, "failed", "".join(traceback.format_exception(*err)))
+        self._note(test, "failed", self._exc_info_to_string(err, test))
 
-    def addSubTest(self, test, subtest, err) -> None:  # type: ignore[no-untyped-def]
+    def addSubTest(self, test, subtest, err) -> None:
         super().addSubTest(test, subtest, err)
         if err is not None:
-            self._note(test, "failed", "".join(traceback.format_exception(*err)))
+            self._note(test, "failed", self._exc_info_to_string(err, test))
 
     def _note(self, test: unittest.TestCase, outcome: str, text: str = "") -> None:
         _write({"test": test.id(), "outcome": outcome, "text": text[-2000:]})
 
 
-class Runner(DiscoverRunner):  # type: ignore[misc]
+class Runner(DiscoverRunner):
     """Django's, with results recorded."""
 
     def get_resultclass(self) -> type[Result]:
         return Result
 
-    def setup_databases(self, **kwargs):  # type: ignore[no-untyped-def]
+    def setup_databases(self, **kwargs):
         """The migrations of `postgres_tests` want an extension that not every server has."""
         from django.contrib.postgres.operations import CreateExtension
 
         create = CreateExtension.database_forwards
 
-        def create_unless_missing(self, *arguments):  # type: ignore[no-untyped-def]
+        def create_unless_missing(self, *arguments):
             if self.name != "uuid-ossp":
                 create(self, *arguments)
 
         CreateExtension.database_forwards = create_unless_missing
         return super().setup_databases(**kwargs)
 
-    def build_suite(self, *args, **kwargs) -> unittest.TestSuite:  # type: ignore[no-untyped-def]
-        suite: unittest.TestSuite = super().build_suite(*args, **kwargs)
+    def build_suite(self, *args, **kwargs) -> unittest.TestSuite:
+        suite = super().build_suite(*args, **kwargs)
         _write({"total": suite.countTestCases()})
         return suite
