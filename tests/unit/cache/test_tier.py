@@ -2,6 +2,8 @@
 
 import random
 import tracemalloc
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -75,7 +77,8 @@ def test_what_invalidates(database: str, names: set[str], stays: bool) -> None:
 
 def test_a_right_ends_with_the_next_invalidation_or_emptying() -> None:
     tier = make_tier()
-    for end in (lambda: tier.invalidate("app", ORDERS), tier.empty):
+    ends: list[Callable[[], None]] = [partial(tier.invalidate, "app", ORDERS), tier.empty]
+    for end in ends:
         view = tier.view("app", ORDERS)
         right = Right(view, view.version, FOREVER)
         end()
