@@ -5,9 +5,10 @@ whichever process took the write, and whatever happens to the processes and to w
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from proxy.cache.manager import CacheManager
 from proxy.cache.members import WAIT_SECONDS
 from proxy.local.stack import Stack
 from proxy.tasks import spawn
-from tests.databases import Database
+from tests.databases import Database, superuser_connection
 from tests.faults.cache.history import History
 from tests.faults.cache.test_coherence_faults import READ, redis_dies, redis_freezes
 from tests.faults.cache.workload import PRECISE, RULE, Workload, metric
@@ -207,31 +208,56 @@ async def test_a_pipeline_of_hits(schema: Database, tmp_path: Path) -> None:
         assert values == ["0"] * 50
 
 
-LARGE = "SELECT count(*) FROM c_large a, c_large b WHERE a.id <= {0} AND b.id <= {0}"
+HELD = "SELECT version FROM c_held WHERE id = 1 /* penstock: primary */"
+LONG = {"PENSTOCK_CACHE__COALESCE": "100s"}
 
 
-def _add_large_table(schema: Database) -> None:
+@contextmanager
+def _held(schema: Database) -> Iterator[psycopg.Connection[Any]]:
+    """Nobody can read c_held until the connection commits."""
+    with superuser_connection(schema.stack.primary, schema.name) as holder:
+        holder.execute("BEGIN; LOCK TABLE c_held")
+        yield holder
+
+
+def _reads_of_held(schema: Database) -> int:
+    """Statements that wait for the lock."""
+    with superuser_connection(schema.stack.primary, schema.name) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'c_held'::regclass AND NOT granted"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@asynccontextmanager
+async def _one_reads_held(
+    schema: Database, place: Path
+) -> AsyncIterator[tuple[Proxy, RawClient, psycopg.Connection[Any]]]:
+    """(proxy, a client whose read of c_held is under way, who holds it up)."""
     with psycopg.connect(schema.dsn(), autocommit=True) as connection:
-        connection.execute("CREATE TABLE c_large AS SELECT id FROM generate_series(1, 20000) id")
+        connection.execute("CREATE TABLE c_held AS SELECT 1 AS id, 7 AS version")
+    with running_proxy(schema, place, extra=RULE, environment=LONG) as proxy:
+        leader = await RawClient.login(proxy)
+        assert (await leader.query(HELD)).value == "7"  # now the table has an epoch
+        with _held(schema) as holder:
+            leader.send(query(HELD))
+            await eventually(lambda: _reads_of_held(schema) == 1, 60.0)
+            yield proxy, leader, holder
 
 
 async def test_a_hot_key_that_nobody_has_is_read_once(schema: Database, tmp_path: Path) -> None:
     """By 500 clients at once."""
-    _add_large_table(schema)
-    with running_proxy(schema, tmp_path, extra=RULE) as proxy:
-        assert (await (await RawClient.login(proxy)).query(LARGE.format(0))).value == "0"
-        read = LARGE.format(3000)
-        clients = [await RawClient.login(proxy) for _ in range(500)]
-        before = metric(proxy, "penstock_cache_fills_total")
+    async with _one_reads_held(schema, tmp_path) as (proxy, leader, holder):
+        clients = [await RawClient.login(proxy) for _ in range(499)]
         misses = metric(proxy, "penstock_cache_misses_total")
         for client in clients:
-            client.send(query(read))
-        values = {(await client.until("Z")).value for client in clients}
-        assert values == {"9000000"}
-        assert metric(proxy, "penstock_cache_fills_total") == before + 1
-        followed = metric(proxy, "penstock_cache_coalesced_total")
-        assert metric(proxy, "penstock_cache_misses_total") - misses == followed + 1
-        assert followed > 0
+            client.send(query(HELD))
+        await eventually(lambda: metric(proxy, "penstock_cache_misses_total") == misses + 499, 60.0)
+        assert _reads_of_held(schema) == 1
+        holder.execute("COMMIT")
+        assert {(await one.until("Z")).value for one in (leader, *clients)} == {"7"}
+        assert metric(proxy, "penstock_cache_coalesced_total") == 499
         for client in clients:
             client.vanish()
 
@@ -239,32 +265,29 @@ async def test_a_hot_key_that_nobody_has_is_read_once(schema: Database, tmp_path
 async def test_a_client_that_waits_for_another_s_read_can_be_canceled(
     schema: Database, tmp_path: Path
 ) -> None:
-    _add_large_table(schema)
-    with running_proxy(schema, tmp_path, extra=RULE) as proxy:
-        leader = await RawClient.login(proxy)
-        assert (await leader.query(LARGE.format(0))).value == "0"
-        read = LARGE.format(20000)
-        leader.send(query(read))
-        assert await leader.silent(0.3)
+    async with _one_reads_held(schema, tmp_path) as (proxy, leader, holder):
+        misses = metric(proxy, "penstock_cache_misses_total")
         with psycopg.connect(proxy.dsn(), autocommit=True) as follower:
-            asked = spawn(asyncio.to_thread(follower.execute, read.encode()), "the follower")
-            await eventually(lambda: metric(proxy, "penstock_cache_misses_total") >= 3)
+            asked = spawn(asyncio.to_thread(follower.execute, HELD.encode()), "the follower")
+            await eventually(lambda: metric(proxy, "penstock_cache_misses_total") > misses, 60.0)
             await asyncio.to_thread(follower.cancel)
             with pytest.raises(psycopg.errors.QueryCanceled, match="while the cache was asked"):
                 await asked
-            one = follower.execute(READ.encode()).fetchone()
-            assert one == (0,)
-        leader.vanish()
+            assert follower.execute(READ.encode()).fetchone() == (0,)
+            holder.execute("COMMIT")
+            assert (await leader.until("Z")).value == "7"
+            assert follower.execute(READ.encode()).fetchone() == (0,)
 
 
 async def test_a_leader_that_leaves_lets_the_others_read(schema: Database, tmp_path: Path) -> None:
-    _add_large_table(schema)
-    with running_proxy(schema, tmp_path, extra=RULE) as proxy:
-        leader, follower = [await RawClient.login(proxy) for _ in range(2)]
-        assert (await leader.query(LARGE.format(0))).value == "0"
-        read = LARGE.format(4000)
-        leader.send(query(read))
-        assert await leader.silent(0.1)
-        follower.send(query(read))
+    async with _one_reads_held(schema, tmp_path) as (proxy, leader, holder):
+        follower = await RawClient.login(proxy)
+        misses = metric(proxy, "penstock_cache_misses_total")
+        follower.send(query(HELD))
+        await eventually(lambda: metric(proxy, "penstock_cache_misses_total") > misses, 60.0)
         leader.vanish()
-        assert (await follower.until("Z")).value == "16000000"
+        await eventually(lambda: metric(proxy, "penstock_clients") == 1, 60.0)
+        await eventually(lambda: _reads_of_held(schema) >= 1, 60.0)
+        holder.execute("COMMIT")
+        assert (await follower.until("Z")).value == "7"
+        assert metric(proxy, "penstock_cache_coalesced_total") == 0
