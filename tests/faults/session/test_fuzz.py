@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import corpus
+from tests import fuzzing
 from tests.databases import Database
 from tests.integration.session.raw import SYNC, RawClient, bind, execute, parse, run
 from tests.proxies import Proxy, running_proxy
@@ -23,7 +23,7 @@ QUIET = 0.05
 """Seconds without an answer after which the fuzzing client ends its side."""
 GROWTH = 48 << 20
 EXAMPLES = 60
-SESSIONS, LOGINS = corpus.sessions(), corpus.logins()
+SESSIONS, LOGINS = fuzzing.sessions(), fuzzing.logins()
 PIECES = st.lists(st.integers(0, 1 << 16), max_size=6)
 
 
@@ -118,7 +118,7 @@ def _fuzz(proxy: Proxy, scripts: list[list[bytes]], logged_in: bool) -> None:
             max_examples=EXAMPLES,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
-        @given(corpus.damaged(scripts), PIECES, st.booleans())
+        @given(fuzzing.damaged(scripts), PIECES, st.booleans())
         def one(data: bytes, points: list[int], vanishes: bool) -> None:
             runner.run(_one(proxy, others, logged_in, (list(cuts(data, points)), vanishes)))
 
