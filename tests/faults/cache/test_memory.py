@@ -40,10 +40,15 @@ async def _remembered(reader: RawClient, proxy: Proxy, value: str = "0") -> None
 
 
 async def _two(cleanup: ExitStack, schema: Database, place: Path) -> list[Proxy]:
-    """On the primary alone: a read past the cache may lag on a replica behind the other's write."""
-    primary = {f"PENSTOCK_DATABASE__{schema.name.upper()}__REPLICAS__READ_PREFERENCE": "primary"}
+    """On the primary alone: a read past the cache may lag on a replica behind the other's write.
+    Patient, so that on a busy machine neither takes Redis for away while the other has it."""
+    environment = {
+        f"PENSTOCK_DATABASE__{schema.name.upper()}__REPLICAS__READ_PREFERENCE": "primary",
+        "PENSTOCK_CACHE__TIMEOUT": "10s",
+        "PENSTOCK_CACHE__RECONNECT_INTERVAL": "50ms",
+    }
     return [
-        cleanup.enter_context(running_proxy(schema, place, extra=RULE, environment=primary))
+        cleanup.enter_context(running_proxy(schema, place, extra=RULE, environment=environment))
         for _ in range(2)
     ]
 
