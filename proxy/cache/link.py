@@ -2,7 +2,7 @@
 
 If either breaks, the other is closed too.
 
-    CONNECTING --settled--> UP --broke--> CONNECTING --failed--> AWAY --interval--> AWAY ... --> UP
+    CONNECTING --settled--> UP --broke--> CONNECTING --failed--> AWAY --it answers--> CONNECTING
 
 Results don't pass through the connection for messages: Redis allows much less to pile up on such a
 one, and closes it otherwise.
@@ -38,7 +38,7 @@ Request = Callable[[bytes, Callback], None]
 class LinkState(enum.Enum):
     """See the module's docstring."""
 
-    CONNECTING = "connecting"  # at the start and right after a break: soon UP or AWAY
+    CONNECTING = "connecting"  # at the start, right after a break, while settling: soon UP or AWAY
     UP = "up"
     AWAY = "away"  # the last attempt failed
     CLOSED = "closed"
@@ -223,6 +223,8 @@ class RedisLink:
         incarnation = await self._log_in(commands)
         if await self._log_in(messages) != incarnation:
             raise CacheError("two connections reached two servers")
+        if self.state is LinkState.AWAY:
+            self.state = LinkState.CONNECTING  # it lives: writes had better wait for the settling
         for connection, channels in ((commands, ()), (messages, listener.channels)):
             await _listen(connection, channels)
         await commands.call(b"SCRIPT", b"LOAD", STORE_SCRIPT)

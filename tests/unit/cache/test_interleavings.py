@@ -540,6 +540,44 @@ def test_a_member_that_stands_still_is_waited_for_as_long_as_it_trusts_itself() 
     assert frozen.cache.identity in world.server.data[MEMBERS]
 
 
+def test_trust_counts_from_before_the_renewal_was_sent() -> None:
+    """Its reply may have been under way for long."""
+    world = _grown_up(2)
+    slow, writer = world.proxies
+    _remembered(world, slow)
+    world.now += round(RENEW_SECONDS / TICK) + 1
+    _ring_all(world)
+    slow.link.run_one(slow.link.messages)
+    slow.link.run_one(slow.link.messages)
+    world.write(writer)
+    _drain(writer)
+    assert len(slow.link.messages.replied) == 4  # to the renewal, then what is told of the write
+    world.now += round(0.9 * TRUST_SECONDS / TICK)
+    slow.link.deliver_one(slow.link.messages)
+    slow.link.deliver_one(slow.link.messages)
+    world.now += round((WAIT_SECONDS - 0.8 * TRUST_SECONDS) / TICK)
+    _ring_all(world)
+    _drain(writer)
+    assert writer.required == slow.required == 1
+    world.read(slow)  # fails if it hits
+
+
+def test_a_member_that_has_renewed_meanwhile_is_not_taken_out() -> None:
+    world = _grown_up(2)
+    slow, writer = world.proxies
+    _remembered(world, slow)
+    world.write(writer)
+    _drain(writer)
+    world.now += round(RENEW_SECONDS / TICK) + 1
+    _ring_all(world)
+    slow.link.run_one(slow.link.messages)
+    world.now += round(WAIT_SECONDS / TICK)
+    _ring_all(world)
+    _drain(writer)
+    assert writer.required == 1
+    assert slow.cache.identity in world.server.data[MEMBERS]
+
+
 def test_a_member_that_was_taken_out_and_comes_back_is_asked_again() -> None:
     """What it had kept is still there, and right as long as it has read all that was told."""
     world = _grown_up(2)
