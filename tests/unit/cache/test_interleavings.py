@@ -578,19 +578,34 @@ def test_a_member_that_has_renewed_meanwhile_is_not_taken_out() -> None:
     assert slow.cache.identity in world.server.data[MEMBERS]
 
 
-def test_a_member_that_was_taken_out_and_comes_back_is_asked_again() -> None:
-    """What it had kept is still there, and right as long as it has read all that was told."""
+@pytest.mark.parametrize("before", range(4))
+def test_a_member_that_was_taken_out_may_come_back_beside_a_move(before: int) -> None:
+    """What it had kept is still there, and right as long as it has read all that was told.
+
+    `before`: how many of the move's commands have run by then."""
     world = _grown_up(2)
     other, writer = world.proxies
     _remembered(world, other)
-    world.server.data[MEMBERS].pop(other.cache.identity)
-    world.now += round(RENEW_SECONDS / TICK) + 1
-    _come_to_rest(world)
     world.write(writer)
+    for _ in range(3):  # announced, acknowledged, committed: the second move has been sent
+        _advance(writer)
+    other.link.messages.replied.clear()  # that of the announcement: as if it had not been
+    assert len(writer.link.commands.sent) == 3
+    world.server.data[MEMBERS].pop(other.cache.identity)
+    world.now += round(TRUST_SECONDS / TICK) + 1
+    _ring_all(world)
+    for _ in range(before):
+        writer.link.run_one(writer.link.commands)
+    while other.link.messages.sent:
+        other.link.run_one(other.link.messages)
+    while other.link.messages.replied:
+        other.link.deliver_one(other.link.messages)
+    world.read(other)
     _drain(writer)
-    assert writer.required == 0
+    world.read(other)  # fails if it hits and the write was acknowledged
     _come_to_rest(world)
     assert writer.required == 1
+    world.read(other)
 
 
 def test_one_process_alone_waits_for_nobody() -> None:
@@ -615,6 +630,28 @@ def test_a_list_of_members_that_was_lost_is_not_taken_for_an_empty_one() -> None
     world.now += round(WAIT_SECONDS / TICK) + 1
     _come_to_rest(world)
     assert writer.required == 1
+
+
+def test_a_list_of_members_that_was_lost_empties_the_memory_at_the_next_renewal() -> None:
+    """Who flushes Redis wants nothing to be served from before."""
+    world = _grown_up(1)
+    (proxy,) = world.proxies
+    _remembered(world, proxy)
+    world.flush()
+    world.now += round(RENEW_SECONDS / TICK) + 1
+    _come_to_rest(world)
+    assert proxy.cache.tier.size == 0
+    assert proxy.link.state is LinkState.CONNECTING
+
+
+def test_with_the_connection_goes_all_that_is_in_memory() -> None:
+    world = _grown_up(1)
+    (proxy,) = world.proxies
+    _remembered(world, proxy)
+    proxy.link.break_off("cut")
+    assert proxy.cache.tier.size == 0
+    world.read(proxy)
+    assert world.memory_hits == 1
 
 
 def test_a_server_that_was_restarted_may_have_forgotten_members() -> None:
