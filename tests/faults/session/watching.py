@@ -40,7 +40,7 @@ def backends(proxy: Proxy, condition: str = "true") -> list[int]:
     with superuser_connection(database.stack.primary) as connection:
         rows = connection.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = "
-            "'penstock' AND usename = %s AND (" + condition.replace("%", "%%") + ")",
+            "'' AND usename = %s AND (" + condition.replace("%", "%%") + ")",
             [database.name, database.user],
         ).fetchall()
     return [row[0] for row in rows]

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 OWN = """
 SELECT split_part(application_name, ' ', 2), ssl FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)
-WHERE application_name LIKE 'penstock%%' AND datname = %s
+WHERE (application_name = '' OR application_name LIKE 'penstock %%') AND datname = %s
 """
 PATIENCE = 20.0
 
