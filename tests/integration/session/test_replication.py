@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from proxy.local.postgres import SUPERUSER
 from proxy.local.programs import find_postgres
-from tests.databases import Database
+from tests.databases import Database, superuser_connection
 from tests.proxies import Proxy, running_proxy
 
 PROGRAMS = find_postgres(system=False).bin_dir
@@ -177,10 +178,22 @@ def test_transaction_pooling_refuses_and_says_what_to_do(
         logical(proxy)
 
 
-def test_a_role_without_the_right_hears_the_servers_words(proxy: Proxy) -> None:
-    own = proxy.database
-    with pytest.raises(psycopg2.OperationalError, match=r"(?i)replication|superuser"):
-        psycopg2.connect(
-            dsn(proxy, user=own.user, password=own.password),
-            connection_factory=psycopg2.extras.LogicalReplicationConnection,
-        )
+def test_a_role_without_the_right_hears_the_servers_words(
+    database: Database, tmp_path: Path
+) -> None:
+    role = f"plain_{uuid.uuid4().hex[:8]}"
+    user = f'[[auth.users]]\nname = "{role}"\npassword = "plain"\n'
+    with superuser_connection(database.stack.primary) as server:
+        server.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'plain'")
+        extra = configuration(database, "session") + user
+        try:
+            with (
+                running_proxy(database, tmp_path, extra=extra) as proxy,
+                pytest.raises(psycopg2.OperationalError, match=r"(?i)replication|superuser"),
+            ):
+                psycopg2.connect(
+                    dsn(proxy, user=role, password="plain"),
+                    connection_factory=psycopg2.extras.LogicalReplicationConnection,
+                )
+        finally:
+            server.execute(f"DROP ROLE {role}")
