@@ -10,6 +10,7 @@ UNKNOWN_EPOCH = "epoch not known yet"
 DAMAGED = "damaged entry"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
+APART = "other processes may not have found redis again"
 
 MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
@@ -35,7 +36,9 @@ class Statistics:
     coalesced: int = 0
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
-    bypasses: dict[str, int] = field(default_factory=lambda: dict.fromkeys((AWAY, REFUSED), 0))
+    bypasses: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
+    )
     fills: int = 0
     refused_fills: int = 0
     """An epoch had moved since the lookup."""
