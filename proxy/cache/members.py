@@ -38,12 +38,18 @@ its writes wait for WAIT_SECONDS; a member whose renewal finds another mark begi
 who has lost Redis acknowledges nothing before WAIT_SECONDS have passed: by then, if Redis is lost
 to all, so is everybody's trust.
 
+A process from which Redis was away may have acknowledged writes that it still owes. So who has lost
+Redis and has it again asks it nothing at first (`apart`): until all others that stand in the hash
+have renewed, which they do when they owe nothing any more, or for the time in which whoever can
+reach Redis finds it again.
+
 The clock goes on while the machine sleeps, where the system has such a one.
 """
 
 import time
 from binascii import hexlify
 from collections.abc import Callable
+from functools import partial
 from os import urandom
 from typing import Any, Final
 
@@ -94,7 +100,8 @@ class Waiting:
 
 
 class Members:
-    """See the module's docstring. `clock`: `lease_clock`. `later`: the event loop's call_later."""
+    """See the module's docstring. `clock`: `lease_clock`. `later`: the event loop's call_later.
+    `reunion`: seconds within which whoever can reach Redis has it again after a loss."""
 
     def __init__(
         self,
@@ -104,6 +111,7 @@ class Members:
         clock: Callable[[], float],
         later: Later,
         statistics: Statistics,
+        reunion: float,
     ) -> None:
         self.identity = hexlify(urandom(8))
         self._prefix = prefix
@@ -117,10 +125,18 @@ class Members:
         self._clock = clock
         self._later = later
         self._statistics = statistics
+        self._reunion = reunion
         self._request: Request | None = None
         """Of the connection on which this process has joined."""
         self._roster: bytes | None = None
+        self._arrived = False
         self._left = False
+        self._joins = 0
+        self.apart = False
+        """Redis is there, but had better not be asked yet."""
+        self._missing: dict[bytes, bytes] | None = None
+        """Others that were listed when this process had joined again, and have not renewed since;
+        None: not known."""
         self._renewal = 0
         self._told = 0
         self._waiting: dict[int, Waiting] = {}
@@ -131,8 +147,8 @@ class Members:
     # Membership
 
     def join(self, incarnation: str | None, request: Request, joined: Callable[[], None]) -> None:
-        """Be listed, by the connection on which the channels are listened to. `joined` is called
-        unless the connection breaks before."""
+        """Use a new connection, on which the channels are listened to. `joined` is called unless it
+        breaks before; then what is owed can be paid, and `arrive` is to be called."""
         self._tier.empty()
         life = to_bytes(incarnation or "")
 
@@ -143,24 +159,67 @@ class Members:
                 if not _is_full(reply):
                     self._refused(reply)
                     return
-                self._roster, age = None, 0
+                self._roster, age, known = None, 0, False
             else:
+                known = reply[0] == self._roster
                 self._roster = reply[0]
                 age = int(reply[1]) - int(reply[0].rpartition(b" ")[2])
             if incarnation is None or age < _OLD_MARK_SECONDS:
                 self._unknown_until = self._clock() + WAIT_SECONDS
             self._request = request
-            self._renew_on(request)
-            joined()
+            self._joins += 1
+            if self._joins == 1:
+                joined()
+                return
+            joins = self._joins
+            self.apart, self._missing = True, None
+            self._later(self._reunion, lambda: self._end_apart(joins))
+            if known:
+                request(pack(b"HGETALL", self._key), partial(self._count_missing, joined))
+            else:
+                joined()
 
         mark = hexlify(urandom(8))
         request(pack(b"EVAL", CLAIM_SCRIPT, b"1", self._key, life, mark), claimed)
+
+    def _count_missing(self, joined: Callable[[], None], reply: Any) -> None:
+        if isinstance(reply, LinkLost):
+            return
+        if isinstance(reply, dict):
+            listed: dict[bytes, bytes] = reply
+            self._missing = {
+                member: renewal
+                for member, renewal in listed.items()
+                if member not in (ROSTER, self.identity)
+            }
+            self.apart = bool(self._missing)
+        joined()
+
+    def _look_for_missing(self, reply: Any) -> None:
+        missing = self._missing
+        if missing is not None and isinstance(reply, dict):
+            listed: dict[bytes, bytes] = reply
+            for member in list(missing):
+                if listed.get(member, missing[member]) != missing[member]:
+                    del missing[member]
+            if not missing:
+                self.apart = False
+
+    def _end_apart(self, joins: int) -> None:
+        if joins == self._joins:
+            self.apart = False
+
+    def arrive(self) -> None:
+        """Nothing is owed any more: from now on this process may trust what it keeps."""
+        if self._request is not None:
+            self._arrived = True
+            self._renew_on(self._request)
 
     def start(self) -> None:
         """Renew from now on, whenever there is a connection."""
         if self._left:
             return
-        if self._request is not None:
+        if self._request is not None and self._arrived:
             self._renew_on(self._request)
         self._later(RENEW_SECONDS, self.start)
 
@@ -186,6 +245,8 @@ class Members:
 
         request(pack(b"HSET", self._key, self.identity, b"%d" % self._renewal), added)
         request(pack(b"HGET", self._key, ROSTER), marked)
+        if self.apart and self._missing is not None:
+            request(pack(b"HGETALL", self._key), self._look_for_missing)
 
     def _refused(self, error: Exception) -> None:
         self._break_off(f"Redis refused what keeping answers in memory needs: {error}")
@@ -194,6 +255,7 @@ class Members:
         """A connection broke, or could not be made."""
         if self._request is not None:
             self._request = None
+            self._arrived = False
             self._tier.empty()
             self._alone_from = self._clock() + WAIT_SECONDS
 

@@ -257,6 +257,7 @@ class EpochMover:
         def settle_next() -> None:
             nonlocal unconfirmed
             if not self._owed:
+                self._members.arrive()
                 ready()
                 paid.extend(self._held)
                 self._held.clear()

@@ -22,7 +22,8 @@ keeps a late fill from taking the place of a newer entry.
 
 What it does not cover: a process that can't reach Redis while others can. It tells them when it is
 back; until then they may serve entries that its writes have made old, no longer than an entry
-lives. To keep that from happening in a mere hiccup, a move that meets a broken link is held until
+lives. (Where Redis was lost to all, those who are back first wait for the others: see `members`.)
+To keep that from happening in a mere hiccup, a move that meets a broken link is held until
 the first attempt to connect again has settled or failed.
 """
 
@@ -45,6 +46,7 @@ from proxy.cache.moves import EpochMover, Link
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
+    APART,
     AWAY,
     BY_WRITE,
     DAMAGED,
@@ -98,6 +100,7 @@ class Lookup(NamedTuple):
 
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
+_APART = Lookup(None, None, APART, 0.0)
 
 
 class ResultCache:
@@ -106,7 +109,7 @@ class ResultCache:
 
     `databases`: those known at the start; others are enrolled when first named. `clocks`: as
     `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
-    for which a read waits for the same read under way, 0: not at all."""
+    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`."""
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class ResultCache:
         clocks: Clocks,
         memory: int = 0,
         patience: float = 0.0,
+        reunion: float = 2.0,
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
@@ -123,7 +127,13 @@ class ResultCache:
         self._prefix = prefix
         self._lease_clock = clocks.lease
         members = Members(
-            prefix, self.tier, link.break_off, clocks.lease, clocks.later, self.statistics
+            prefix,
+            self.tier,
+            link.break_off,
+            clocks.lease,
+            clocks.later,
+            self.statistics,
+            reunion,
         )
         self._members = members
         self._mover = EpochMover(
@@ -151,6 +161,10 @@ class ResultCache:
         if link.state is not LinkState.UP:
             self.statistics.bypasses[AWAY] += 1
             done(_AWAY)
+            return
+        if self._members.apart:
+            self.statistics.bypasses[APART] += 1
+            done(_APART)
             return
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
@@ -376,6 +390,11 @@ class ResultCache:
     def identity(self) -> bytes:
         """This process's name in the list of those who keep answers in memory."""
         return self._members.identity
+
+    @property
+    def apart(self) -> bool:
+        """Redis is not asked: other processes may owe it something yet."""
+        return self._members.apart
 
     @property
     def channels(self) -> tuple[bytes, ...]:

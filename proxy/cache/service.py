@@ -12,6 +12,7 @@ from proxy.config.settings import CacheSettings
 from proxy.tasks import spawn
 
 _PUBLISH_SECONDS = 1.0
+_REUNION_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class CacheService:
 
     @property
     def up(self) -> bool:
-        """Redis answers, and nothing is owed to it."""
-        return self.link.state is LinkState.UP
+        """Redis answers, nothing is owed to it, and it is asked."""
+        return self.link.state is LinkState.UP and not self.results.apart
 
     async def close(self) -> None:
         """Stop. Whoever waits for an invalidation is told that it is done with."""
@@ -52,6 +53,7 @@ def start_cache(settings: CacheSettings, databases: Iterable[str]) -> CacheServi
         Clocks(time.monotonic, lease_clock, later),
         settings.memory,
         settings.coalesce,
+        max(_REUNION_SECONDS, 2 * (settings.reconnect_interval + 2 * settings.timeout)),
     )
     link.start(results)
     results.start()

@@ -10,6 +10,7 @@ UNKNOWN_EPOCH = "epoch not known yet"
 DAMAGED = "damaged entry"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
+APART = "other processes may not have found redis again"
 
 BY_WRITE = "write"
 BY_FEED = "feed"
@@ -49,7 +50,9 @@ class Statistics:
     coalesced: int = 0
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
-    bypasses: dict[str, int] = field(default_factory=lambda: dict.fromkeys((AWAY, REFUSED), 0))
+    bypasses: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
+    )
     fills: int = 0
     refused_fills: int = 0
     """An epoch had moved since the lookup."""

@@ -149,9 +149,14 @@ def _described(statement: Prepared) -> bytes:
     return b"T" + len(rows).to_bytes(4) + rows
 
 
+def tells(batch: Batch) -> bool:
+    """Whether the answer describes a statement of which the client hasn't been told yet."""
+    return 68 in batch.shape and batch.bound[0].description is None
+
+
 def description_in(batch: Batch, hit: bytes) -> Description | None:
     """What a hit tells the client of a named statement of which it hasn't been told yet."""
-    if 68 not in batch.shape or hit[:1] != b"T" or batch.bound[0].description is not None:
+    if hit[:1] != b"T" or not tells(batch):
         return None
     return describe(None, hit[: 1 + uint32_at(hit, 1)])
 

@@ -436,7 +436,7 @@ class Session(Downstream):
             return False
         key, answer = caching.remembered(self.context, self.client, batch, plan)
         if answer is not None:
-            if batch.references is not None:
+            if batch.references is not None and caching.tells(batch):
                 self._tell_cached(batch, answer.reply[answer.payload_from :])
             self.count_cached()
             self._write_soon(caching.remembered_reply(answer, self.client.transaction.status))

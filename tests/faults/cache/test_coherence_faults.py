@@ -178,7 +178,7 @@ async def test_a_transaction_whose_server_is_lost_while_redis_is_asked(
 ) -> None:
     """Its next statement must not run on another connection, outside of it."""
     assert servers.redis is not None
-    patient = {"PENSTOCK_CACHE__TIMEOUT": "10s"}
+    patient = {"PENSTOCK_CACHE__TIMEOUT": "10s", "PENSTOCK_CACHE__MEMORY": "0"}
     with running_proxy(schema, tmp_path, extra=RULE, environment=patient) as proxy:
         one = await RawClient.login(proxy)
         await _kept(one, proxy)

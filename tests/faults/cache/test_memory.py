@@ -220,7 +220,7 @@ async def test_a_pipeline_of_hits(schema: Database, tmp_path: Path) -> None:
 
 
 HELD = "SELECT version FROM c_held WHERE id = 1 /* penstock: primary */"
-LONG = {"PENSTOCK_CACHE__COALESCE": "100s"}
+LONG = {"PENSTOCK_CACHE__COALESCE": "100s", "PENSTOCK_CACHE__TIMEOUT": "10s"}
 
 
 @contextmanager

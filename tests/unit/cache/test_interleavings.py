@@ -644,6 +644,54 @@ def test_a_list_of_members_that_was_lost_empties_the_memory_at_the_next_renewal(
     assert proxy.link.state is LinkState.CONNECTING
 
 
+def test_who_has_redis_again_first_asks_it_nothing_before_the_others_have_it_too() -> None:
+    """They may owe it a write that was acknowledged while it was away."""
+    world = _grown_up(2)
+    first, second = world.proxies
+    _remembered(world, first)
+    for proxy in world.proxies:
+        proxy.link.break_off("lost")
+        proxy.link.state = LinkState.AWAY
+    world.now += round(WAIT_SECONDS / TICK) + 1
+    world.write(second)
+    _drain(second)
+    assert second.required == 1
+    _bring_up(world, first)
+    _drain(first)
+    first.required = 1
+    hits = world.hits
+    world.read(first)  # fails if it hits
+    _drain(first)
+    assert first.cache.statistics.bypasses["other processes may not have found redis again"] == 1
+    _bring_up(world, second)
+    _drain(second)
+    world.now += round(RENEW_SECONDS / TICK) + 1
+    _come_to_rest(world)
+    for _ in range(2):
+        world.read(first)
+        _come_to_rest(world)
+    assert world.hits + world.memory_hits > hits + 1
+
+
+def test_who_waits_for_others_in_vain_goes_on() -> None:
+    world = _grown_up(2)
+    first = world.proxies[0]
+    for proxy in world.proxies:
+        proxy.link.break_off("lost")
+    _bring_up(world, first)
+    _drain(first)
+    world.read(first)
+    assert world.hits == 0
+    assert first.cache.statistics.bypasses["other processes may not have found redis again"] == 1
+    world.now += round(2.0 / TICK) + 1
+    _ring_all(world)
+    _drain(first)
+    for _ in range(3):
+        world.read(first)
+        _drain(first)
+    assert world.hits + world.memory_hits >= 1
+
+
 def test_with_the_connection_goes_all_that_is_in_memory() -> None:
     world = _grown_up(1)
     (proxy,) = world.proxies
@@ -833,6 +881,9 @@ def test_a_settling_that_breaks_is_begun_anew() -> None:
     proxy.link.break_off("cut")
     proxy.link.orphans.clear()
     _bring_up(world, proxy)
+    world.now += round(2.0 / TICK) + 1
+    _ring_all(world)
+    _drain(proxy)
     world.read(proxy)  # fails if it hits what the server had saved
     _drain(proxy)
     assert proxy.cache.statistics.misses["invalidated"] == 1
