@@ -125,13 +125,20 @@ class Reader:
     def hits(self) -> float:
         return metric(self.proxy, "penstock_cache_hits_total")
 
+    def _seen(self, sql: str) -> list[tuple[object, ...]] | None:
+        """As `read`; None where a replica hasn't heard of the table yet."""
+        try:
+            return self.read(sql)
+        except psycopg.errors.UndefinedTable:
+            return None
+
     def keep(self, sql: str) -> list[tuple[object, ...]]:
         """Read until the answer comes from the cache."""
         kept: list[tuple[object, ...]] = []
 
         def hit() -> bool:
             before = self.hits()
-            kept[:] = self.read(sql)
+            kept[:] = self._seen(sql) or []
             return self.hits() > before
 
         eventually(hit, f"a hit of {sql}")
@@ -140,7 +147,7 @@ class Reader:
     def sees(self, sql: str, rows: list[tuple[object, ...]]) -> None:
         """Return once the answer is this; it must be so within the feed's lag, and the entries'
         life is too long to wait for."""
-        eventually(lambda: self.read(sql) == rows, f"{sql} gives {rows}")
+        eventually(lambda: self._seen(sql) == rows, f"{sql} gives {rows}")
 
     def __enter__(self) -> "Reader":
         return self
