@@ -194,6 +194,7 @@ class ResultCache:
         done: Callable[[Lookup], None],
         rights: list[Right] | None,
         reply: Any,
+        again: bool = False,
     ) -> None:
         if type(reply) is not list:
             done(self._failed_lookup(reply))
@@ -203,7 +204,13 @@ class ResultCache:
             epochs = b"".join(reply)
         except TypeError:  # a missing epoch is None
             self._create_epochs(scope, reply)
-            done(self._miss(scope, UNKNOWN_EPOCH))
+            if again:
+                done(self._miss(scope, UNKNOWN_EPOCH))
+            else:  # many may ask for the same at once: each needs a ticket, to wait for one of them
+                self._link.request(
+                    scope.lookup(digest),
+                    partial(self._looked_up, scope, digest, done, None, again=True),
+                )
             return
         if len(epochs) != scope.width:  # somebody else wrote there
             done(self._miss(scope, UNKNOWN_EPOCH))

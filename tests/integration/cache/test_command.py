@@ -61,7 +61,7 @@ async def test_stats(config: Path, cache: Cache) -> None:
     await cache.lookup()
     result = await asyncio.to_thread(_run, config, "stats")
     assert result.exit_code == 0, result.output
-    assert "hit rate: 33.3% (1 hits, 2 misses)" in result.output
+    assert "hit rate: 50.0% (1 hits, 1 misses)" in result.output
     assert "fills: 1" in result.output
     assert "database other: 0 keys, about 0 bytes" in result.output
 
