@@ -34,6 +34,7 @@ USES: Final = 0  # Bind or Describe of a statement: it must be prepared before
 PARSES: Final = 1  # the client's Parse of a named statement
 PARSES_AGAIN: Final = 2  # the client's Parse of a name that it has already: the server must object
 CLOSES: Final = 3  # the client's Close of a name that it has: others may go on with the statement
+REQUIRES: Final = 4  # an EXECUTE in SQL: the server must know it
 
 
 @dataclass(slots=True)

@@ -10,14 +10,16 @@ from proxy.session.batch import (
     PARSES,
     PARSES_AGAIN,
     QUERY,
+    REQUIRES,
     SYNC,
     TERMINATE,
     USES,
     Batch,
     Reference,
 )
-from proxy.session.prepared import Prepared, PreparedRegistry
-from proxy.wire import scan
+from proxy.session.prepared import Prepared, PreparedRegistry, renamed
+from proxy.sql.prepared import executed
+from proxy.wire import messages, scan
 from proxy.wire.errors import ProtocolViolation
 from proxy.wire.framing import uint32_at
 from proxy.wire.scan import Execution
@@ -210,12 +212,14 @@ class Intake:
         data = self._data
         if content is not None:
             prepared = self.unnamed = self._registered(content)
+            if prepared.executes is not None:
+                return None
             whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"PBDES" if describes else b"PBES", whole)
             batch.described = batch.unnamed = prepared
         else:
             known = self.statements.get(name) if name else self.unnamed
-            if known is None:
+            if known is None or known.executes is not None:
                 return None
             prepared = known
             if name and not self._keeps_names:
@@ -367,9 +371,17 @@ class Intake:
         prepared = self._registry.get(data[name_end + 1 : end])
         batch.described = prepared
         name = data[position + 5 : name_end]
+        if prepared.executes is not None:
+            prepared = batch.described = self._resolved(prepared)
+            if prepared.runs is not None:  # the server takes its result's columns from that
+                self._refer(start, position, prepared.runs, REQUIRES, b"")
+                start = position
         if not name:
             self.unnamed = batch.unnamed = prepared
-            return start
+            if prepared.runs is None:
+                return start
+            self._replace(start, position, messages.parse(b"", prepared.content))
+            return end
         if self._keeps_names:
             self._parsed.append(name)
             self.statements[name] = prepared
@@ -396,7 +408,7 @@ class Intake:
         if end - name_end < 7:
             raise ProtocolViolation("a Bind message is too short")
         name = data[portal_end + 1 : name_end]
-        prepared = self.statements.get(name) if name else self.unnamed
+        prepared = self._known(name)
         if prepared is None:
             batch.unseen = True
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
@@ -411,6 +423,9 @@ class Intake:
             batch.bound, batch.binds = [prepared], [data[name_end + 1 : end]]
         if name and self._keeps_names:
             return start
+        if prepared.runs is not None:
+            self._refer(start, position, prepared.runs, REQUIRES, b"")
+            start = position
         if name:
             self._refer(start, position, prepared, USES, name)
             length = end - position - 1 - len(name) + len(prepared.name)
@@ -450,7 +465,7 @@ class Intake:
         if not of_statement:
             self._portals_described = True
             return start
-        prepared = self.statements.get(name) if name else self.unnamed
+        prepared = self._known(name)
         if batch.describes is None:
             batch.describes = []
         batch.describes.append((name, prepared))
@@ -459,6 +474,9 @@ class Intake:
         batch.described = prepared
         if name and self._keeps_names:
             return start
+        if prepared.runs is not None:
+            self._refer(start, position, prepared.runs, REQUIRES, b"")
+            start = position
         if name:
             self._refer(start, position, prepared, USES, name)
             self._replace(position, position, _describe(prepared.name))
@@ -467,6 +485,38 @@ class Intake:
             self._refer(start, position, prepared, USES, b"")
             return position
         return start
+
+    def _known(self, name: bytes) -> Prepared | None:
+        """What the client has under this name now; "" is the unnamed statement."""
+        prepared = self.statements.get(name) if name else self.unnamed
+        if prepared is None or prepared.executes is None:
+            return prepared
+        current = self._resolved(prepared)
+        if current is not prepared:
+            if name:
+                self.statements[name] = current
+            else:
+                self.unnamed = current
+        return current
+
+    def _resolved(self, prepared: Prepared) -> Prepared:
+        """An EXECUTE in SQL, as it has to be for the server, which has names of Penstock's."""
+        if self._keeps_names:
+            return prepared
+        sent = prepared if prepared.original is None else prepared.original
+        target = None if sent.executes is None else self.statements.get(sent.executes)
+        return prepared.running(target, self._registry)
+
+    def execute(self, batch: Batch) -> Prepared | None:
+        """What this simple Query of an EXECUTE runs, if the client has prepared that by the
+        protocol: the batch is then made to name it as the server does."""
+        found = None if batch.text is None or self._keeps_names else executed(batch.text)
+        target = None if found is None else self.statements.get(found[0])
+        if batch.text is not None and target is not None:
+            batch.text = renamed(batch.text, target)
+            batch.data = messages.query(batch.text)
+            batch.references = [Reference(0, target, REQUIRES, b"")]
+        return target
 
     def _name_end(self, start: int, end: int) -> int:
         found = self._data.find(b"\0", start, end)

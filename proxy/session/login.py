@@ -288,6 +288,7 @@ class LoginProtocol(ChannelProtocol):
             startup.spoken_minor(self._startup),
             None if kept is None else kept[1].process_id,
         )
+        client.process_id = process_id
         counters.logins += 1
         self._counted = False  # the session is, from now on
         self._write(_greeting(outcome, process_id, secret))
