@@ -48,6 +48,8 @@ _EXECUTES: Final = 69  # E
 class Intake:
     """A client's unread bytes, its prepared statements, and the batch that is being gathered.
 
+    A message that is malformed inside goes to the server as it is, whose error the client gets.
+
     `keeps_names`: the client has a server connection of its own, where its statements have the
     names that it gives them.
     """
@@ -270,9 +272,11 @@ class Intake:
         whole = data if position == 0 and end == len(data) else data[position:end]
         if kind != QUERY:
             return Batch(kind, b"F" if kind == FUNCTION_CALL else b"X", whole)
-        if whole[-1]:
-            raise ProtocolViolation("a Query message does not end with a zero byte")
         self.unnamed = None
+        if whole[-1]:  # length 4, or no zero byte at its end
+            batch = Batch(QUERY, b"Q", whole)
+            batch.unseen = True
+            return batch
         return Batch(QUERY, b"Q", whole, whole[5:-1])
 
     def _keep_rest(self, start: int, position: int, need: int) -> None:
@@ -361,13 +365,10 @@ class Intake:
     def _parse(self, batch: Batch, start: int, position: int, end: int) -> int:
         self._shape.append(_PARSE)
         data = self._data
-        name_end = position + 5
-        if name_end == end:
-            raise ProtocolViolation("a Parse message is empty")
-        if data[name_end]:
-            name_end = self._name_end(name_end, end)
-        if data.find(b"\0", name_end + 1, end) < 0:
-            raise ProtocolViolation("a Parse message's statement does not end with a zero byte")
+        name_end = data.find(b"\0", position + 5, end)
+        if name_end < 0 or data.find(b"\0", name_end + 1, end) < 0:
+            batch.unseen = True
+            return start
         prepared = self._registry.get(data[name_end + 1 : end])
         batch.described = prepared
         name = data[position + 5 : name_end]
@@ -394,19 +395,12 @@ class Intake:
 
     def _bind(self, batch: Batch, start: int, position: int, end: int) -> int:
         data = self._data
-        portal_end = position + 5
-        if portal_end == end:
-            raise ProtocolViolation("a Bind message is empty")
-        if data[portal_end]:
-            portal_end = self._name_end(portal_end, end)
-            self._shape.append(98)
-        else:
-            self._shape.append(_BIND)
-        name_end = portal_end + 1
-        if name_end < end and data[name_end]:
-            name_end = self._name_end(name_end, end)
-        if end - name_end < 7:
-            raise ProtocolViolation("a Bind message is too short")
+        portal_end = data.find(b"\0", position + 5, end)
+        self._shape.append(_BIND if portal_end == position + 5 else 98)
+        name_end = data.find(b"\0", portal_end + 1, end) if portal_end >= 0 else -1
+        if name_end < 0:
+            batch.unseen = True
+            return start
         name = data[portal_end + 1 : name_end]
         prepared = self._known(name)
         if prepared is None:
@@ -416,7 +410,9 @@ class Intake:
                 self._replace(start, position, data[position:end])
                 return end
             return start
-        if batch.bound:
+        if end - name_end < 7:
+            batch.unseen = True  # too short: the server looks at the name before it says so
+        elif batch.bound:
             batch.bound.append(prepared)
             batch.binds.append(data[name_end + 1 : end])
         else:
@@ -445,7 +441,9 @@ class Intake:
     ) -> int:
         data = self._data
         if end - position < 7 or data[end - 1]:
-            raise ProtocolViolation("a Describe or Close message is malformed")
+            self._shape.append(63)
+            batch.unseen = True
+            return start
         of_statement = data[position + 5] == _STATEMENT
         name = data[position + 6 : end - 1]
         if kind == _CLOSE:
@@ -517,12 +515,6 @@ class Intake:
             batch.data = messages.query(batch.text)
             batch.references = [Reference(0, target, REQUIRES, b"")]
         return target
-
-    def _name_end(self, start: int, end: int) -> int:
-        found = self._data.find(b"\0", start, end)
-        if found < 0:
-            raise ProtocolViolation("a name in a message does not end with a zero byte")
-        return found
 
 
 def _unknown(kind: int) -> ProtocolViolation:
