@@ -119,7 +119,9 @@ class UserLookup(Borrower):
         )
         self._finish(
             None,
-            PgError(
+            None  # a database that isn't there has no users: nobody is told which of the two it is
+            if error.sqlstate == errors.INVALID_CATALOG_NAME
+            else PgError(
                 errors.CANNOT_CONNECT_NOW,
                 "users can't be looked up at this time",
                 "Penstock's log says why auth_query failed",

@@ -135,9 +135,18 @@ def test_databases_on_demand(looker: Server, tmp_path: Path, elsewhere: bool) ->
             )
             assert expected in told
             told = refusal(proxy, "by_scram", dbname="no_such_database")
-            # Where the look-up is to be in that database, it can't be done.
-            expected = '"no_such_database" does not exist' if elsewhere else "can't be looked up"
+            # Where the look-up is to be in that database, it has no users.
+            expected = (
+                '"no_such_database" does not exist'
+                if elsewhere
+                else "password authentication failed"
+            )
             assert expected in told
+            told = refusal(proxy, "looker", dbname="no_such_database")
+            assert 'password authentication failed for user "looker"' in told
+            assert refusal(proxy, "malory", dbname="no_such_database") == told.replace(
+                "looker", "malory"
+            )
 
 
 @pytest.fixture(scope="module")
