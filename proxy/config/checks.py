@@ -343,12 +343,6 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         allowed = '"session" or "off" with server.workers above 1, or one worker'
         yield Finding(("routing", "read_your_writes"), message, allowed)
     allowed = f"{workers} or more, or fewer server.workers"
-    for path, pool in _pools(settings):
-        if path != ("pool",) and "size" not in pool.model_fields_set:
-            continue
-        if pool.size < workers:
-            message = f"{pool.size} connections can't be divided among {workers} workers"
-            yield Finding((*path, "size"), message, allowed)
     if settings.server.max_client_connections < workers:
         message = f"fewer clients than the {workers} workers that they are divided among"
         yield Finding(("server", "max_client_connections"), message, f"{workers} or more")
@@ -454,9 +448,6 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "server.workers",
             "server.max_client_connections",
             "routing.read_your_writes",
-            "pool.size",
-            "database.*.pool.size",
-            "auth.users.*.pool.size",
             *(f"limits.{key}" for key in DIVIDED_LIMITS),
             *(f"database.*.{key}" for key in DIVIDED_CAPS),
             *(f"auth.users.*.{key}" for key in DIVIDED_CAPS),

@@ -87,7 +87,9 @@ class PoolSettings(Section):
     mode: Literal["transaction", "session", "statement"] = Field(
         "transaction", description="how long a client keeps a server connection"
     )
-    size: int = Field(20, ge=1, description="connections of one pool at most")
+    size: int = Field(
+        20, ge=1, description="connections of one pool at most; of each worker one at least"
+    )
     min_size: int = Field(
         0, ge=0, description="connections kept open once the pool has been used; `size` at most"
     )
