@@ -26,8 +26,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from proxy.cache.codec import Codec
 from proxy.cache.commands import ROSTER, STORE_SCRIPT
-from proxy.cache.entry import decode, encode, token_source
+from proxy.cache.entry import token_source
 from proxy.cache.errors import CacheUnavailable
 from proxy.cache.keys import (
     EVERYTHING,
@@ -106,15 +107,25 @@ class CacheManager:
     """The cache of one database. Every method raises CacheUnavailable where Redis can't be reached
     or refuses: an operator's command never does nothing in silence."""
 
-    def __init__(self, redis: Redis, prefix: str, database: str) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, database: str, codec: Codec | None = None
+    ) -> None:
         # redis-py types its replies as bytes or str, whichever it was told to give: bytes here.
         self._redis: Any = redis
         self._prefix = prefix
         self._keys = KeySpace(prefix, database)
         self._new_token = token_source()
+        self._codec = codec or Codec()
 
     @classmethod
-    def from_url(cls, url: str, prefix: str, database: str, timeout: float = 5.0) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        prefix: str,
+        database: str,
+        timeout: float = 5.0,
+        codec: Codec | None = None,
+    ) -> Self:
         """A manager with connections of its own, made when first needed. `timeout`: seconds per
         command. Raises ValueError for an unusable URL."""
         redis = Redis.from_url(
@@ -123,7 +134,7 @@ class CacheManager:
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
         )
-        return cls(redis, prefix, database)
+        return cls(redis, prefix, database, codec)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -137,10 +148,11 @@ class CacheManager:
         name = self._keys.application(key)
         async with self._redis_at_work(f"get {key!r}"):
             stored = await self._redis.get(name)
-            decoded = decode(name, stored) if stored is not None else None
-            if decoded is None:
+            if stored is None:
                 return None
-            epochs, payload = decoded
+            epochs, payload, _ = self._codec.decode(name, stored)
+            if payload is None:
+                return None
             tables, value = _split(payload)
             if tables and await self._epochs(tables) != epochs:
                 return None
@@ -160,7 +172,7 @@ class CacheManager:
             ticket = await self.ticket(options.tables)
         names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
         name = self._keys.application(key)
-        entry = b"".join(encode(name, epochs, _joined(names, value)))
+        entry = b"".join(self._codec.encode(name, epochs, _joined(names, value)))
         milliseconds = max(1, round(options.ttl * 1000))
         async with self._redis_at_work(f"set {key!r}"):
             if not names:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from proxy.cache.codec import codec_for
 from proxy.cache.link import LinkState, RedisLink
 from proxy.cache.members import lease_clock
 from proxy.cache.results import Clocks, ResultCache
@@ -54,6 +55,7 @@ def start_cache(settings: CacheSettings, databases: Iterable[str]) -> CacheServi
         settings.memory,
         settings.coalesce,
         max(_REUNION_SECONDS, 2 * (settings.reconnect_interval + 2 * settings.timeout)),
+        codec_for(settings),
     )
     link.start(results)
     results.start()

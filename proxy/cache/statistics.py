@@ -8,6 +8,7 @@ ABSENT = "no entry"
 INVALIDATED = "invalidated"
 UNKNOWN_EPOCH = "epoch not known yet"
 DAMAGED = "damaged entry"
+FOREIGN = "entry of another version or key"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
 APART = "other processes may not have found redis again"
@@ -26,7 +27,7 @@ BY_CLEAR = "clear"
 BY_HAND = (BY_PATTERN, BY_CLEAR)
 """By `CacheManager`: of tables that a pattern matches, and of everything."""
 
-MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
+MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED, FOREIGN)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
 bypasses."""
 

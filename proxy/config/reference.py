@@ -42,6 +42,7 @@ file, line, key, value and what is allowed. [config.toml](../config.toml) and th
 | file | a path; a relative one starts at the main file's directory |
 | mode | of a file, in octal digits: `"0770"` |
 | secret | the text itself, `"env:NAME"`, `"file:PATH"`, or `"command:PROGRAM ARGUMENTS"` |
+| key | 32 random bytes as a secret, in base64 or hexadecimal digits: `openssl rand -base64 32` |
 | URL | of Redis: `"redis://[user:password@]host[:port][/db]"`, `rediss://` for TLS; a secret |
 | glob | `*` any text, `?` one character, `[ab]` one of these |
 
@@ -128,6 +129,7 @@ node = "primary"
 [cache]
 redis = "redis://127.0.0.1:6379/0"
 timeout = "100ms"
+encryption_key = "env:CACHE_KEY"
 """,
     "cache.feed": """\
 [cache.feed]

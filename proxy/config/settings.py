@@ -13,6 +13,7 @@ from proxy.config.types import (
     Address,
     Bytes,
     Duration,
+    EncryptionKey,
     File,
     FileMode,
     HostPort,
@@ -377,6 +378,14 @@ class CacheSettings(Section):
     )
     coalesce: Duration = Field(
         5.0, description="longest wait for the same read by another client; 0: each reads itself"
+    )
+    compress_above: Bytes = Field(
+        32 << 10, description="longer results are compressed by zstd in Redis; 0: none"
+    )
+    encryption_key: EncryptionKey | None = Field(
+        None,
+        description="32 bytes: results are encrypted in Redis (AES-256-GCM), and what is not "
+        "encrypted by it is not served; unset: not encrypted",
     )
     rules: tuple[CacheRule, ...] = Field((), alias="rule", description="in order")
 

@@ -3,7 +3,9 @@
 Each carries its `Words`: how the reference and the error messages speak of it.
 """
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr
 
 from proxy.config.commands import secret_of_command
 
+KEY_SIZE = 32
+"""Bytes of a key for encryption."""
 _DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -163,6 +167,30 @@ def check_redis_url(value: str) -> str:
     return value
 
 
+def key_bytes(text: str) -> bytes:
+    """The key that `text` holds, in hexadecimal digits or base64.
+
+    Raises ValueError with a text that doesn't repeat it."""
+    try:
+        if len(text) == 2 * KEY_SIZE:
+            return bytes.fromhex(text)
+        key = b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        key = b""
+    if len(key) != KEY_SIZE:
+        raise ValueError(
+            f"must be {KEY_SIZE} random bytes in base64 or hexadecimal digits: "
+            f"`openssl rand -base64 {KEY_SIZE}` prints some"
+        )
+    return key
+
+
+def check_key(value: SecretStr) -> SecretStr:
+    """`value` if it holds a key."""
+    key_bytes(value.get_secret_value())
+    return value
+
+
 def write_duration(seconds: float) -> str:
     """A duration in the largest unit that gives a whole number: 0.25 is "250ms"."""
     for unit, factor in reversed(_DURATION_UNITS.items()):
@@ -200,6 +228,16 @@ Secret = Annotated[
     SecretStr,
     BeforeValidator(resolve_secret),
     Words("secret", 'text, "env:NAME", "file:PATH" or "command:PROGRAM …"', secret=True),
+]
+EncryptionKey = Annotated[
+    SecretStr,
+    BeforeValidator(resolve_secret),
+    AfterValidator(check_key),
+    Words(
+        "key",
+        'base64 or hexadecimal digits, "env:NAME", "file:PATH" or "command:PROGRAM …"',
+        secret=True,
+    ),
 ]
 RedisUrl = Annotated[
     str,

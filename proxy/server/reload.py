@@ -23,6 +23,8 @@ NEEDS_RESTART = (
     "cache.prefix",
     "cache.memory",
     "cache.coalesce",
+    "cache.compress_above",
+    "cache.encryption_key",
     "database.*.sharding",
 )
 """Keys that no part can change, though one covers the table that they are in."""
