@@ -52,6 +52,7 @@ from proxy.cache.statistics import (
     BY_WRITE,
     DAMAGED,
     REFUSED,
+    RESTING,
     UNKNOWN_EPOCH,
     Statistics,
 )
@@ -101,6 +102,9 @@ class Lookup(NamedTuple):
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
+_RESTING = Lookup(None, None, RESTING, 0.0)
+_ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""How a node of a cluster says that it is not, or not now, the one to ask."""
 
 
 class ResultCache:
@@ -110,7 +114,7 @@ class ResultCache:
     `databases`: those known at the start; others are enrolled when first named. `clocks`: as
     `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
     for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`.
-    `codec`: makes entries of payloads."""
+    `codec`: makes entries of payloads. `cautious`: see `Members`."""
 
     def __init__(
         self,
@@ -122,6 +126,8 @@ class ResultCache:
         patience: float = 0.0,
         reunion: float = 2.0,
         codec: Codec | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
@@ -137,6 +143,7 @@ class ResultCache:
             clocks.later,
             self.statistics,
             reunion,
+            cautious=cautious,
         )
         self._members = members
         self._mover = EpochMover(
@@ -168,6 +175,10 @@ class ResultCache:
         if self._members.apart:
             self.statistics.bypasses[APART] += 1
             done(_APART)
+            return
+        if link.resting:
+            self.statistics.bypasses[RESTING] += 1
+            done(_RESTING)
             return
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
@@ -250,6 +261,8 @@ class ResultCache:
             return _AWAY
         self.statistics.errors += 1
         self.statistics.bypasses[REFUSED] += 1
+        if str(reply).startswith(_ELSEWHERE):
+            self._link.break_off(f"Redis refused a lookup: {reply}")
         return _REFUSED
 
     def _miss(self, scope: Scope, reason: str) -> Lookup:

@@ -11,6 +11,7 @@ DAMAGED = "damaged entry"
 FOREIGN = "entry of another version or key"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
+RESTING = "redis was too slow too often"
 APART = "other processes may not have found redis again"
 
 BY_WRITE = "write"
@@ -52,7 +53,7 @@ class Statistics:
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, RESTING), 0)
     )
     fills: int = 0
     refused_fills: int = 0

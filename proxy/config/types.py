@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
 
@@ -153,17 +153,29 @@ def none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
+_REDIS_URL = (
+    '"redis://[user:password@]host[:port][/db]", rediss:// for TLS, '
+    'or "unix://[user:password@]/path[?db=N]"'
+)
+
+
 def check_redis_url(value: str) -> str:
-    """`value` if it is a URL that redis-py takes. The message never repeats it: it may hold a
-    password."""
+    """`value` if it is the URL of a Redis. The messages never repeat it: it may hold a password."""
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+        local = parts.scheme == "unix"
+        place = parts.path if local else parts.hostname
+        usable = parts.scheme in ("redis", "rediss", "unix") and bool(place)
+        database = parse_qs(parts.query).get("db", ["0"])[0] if local else parts.path[1:] or "0"
         _ = parts.port  # raises where it is no number
     except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError('must be "redis://[user:password@]host[:port][/db]", or rediss:// for TLS')
+        usable, database = False, ""
+    if not usable or not re.fullmatch(r"[0-9]{1,9}", database):
+        raise ValueError(f"must be {_REDIS_URL}")
+    if parts.fragment or set(parse_qs(parts.query, keep_blank_values=True)) - (
+        {"db"} if local else set()
+    ):
+        raise ValueError("has parameters, which are not read: TLS is set in [cache.tls]")
     return value
 
 
@@ -244,7 +256,9 @@ RedisUrl = Annotated[
     BeforeValidator(resolve_secret),
     AfterValidator(check_redis_url),
     Words(
-        "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
+        "URL",
+        f'{_REDIS_URL}, "env:NAME", "file:PATH" or "command:PROGRAM …"',
+        secret=True,
     ),
 ]
 File = Annotated[

@@ -23,10 +23,10 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., OwnRedis]]:
     """Starts servers with further command line options."""
     servers: list[OwnRedis] = []
 
-    def start(*options: str) -> OwnRedis:
+    def start(*options: str, **more: Any) -> OwnRedis:
         directory = tmp_path / f"redis{len(servers)}"
         directory.mkdir()
-        server = OwnRedis(directory, *options)
+        server = OwnRedis(directory, *options, **more)
         servers.append(server)
         server.start()
         return server

@@ -63,13 +63,25 @@ def test_wrong_addresses(wrong: Any) -> None:
         parse_host_port(wrong)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://u:p@h:1/2", "redis://:p@[::1]:1"])
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "rediss://u:p@h:1/2", "redis://:p@[::1]:1", "unix:///s", "unix://:p@/s?db=1"],
+)
 def test_redis_urls(url: str) -> None:
     assert check_redis_url(url) == url
 
 
 @pytest.mark.parametrize(
-    "url", ["h:6379", "http://h", "redis://", "redis://h:port", "redis://h:99999"]
+    "url",
+    [
+        "h:6379",
+        "http://h",
+        "redis://",
+        "redis://h:port",
+        "redis://h:99999",
+        "unix://",
+        "redis://h/x",
+    ],
 )
 def test_wrong_redis_urls(url: str) -> None:
     with pytest.raises(ValueError, match="must be"):
