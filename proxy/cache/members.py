@@ -101,7 +101,8 @@ class Waiting:
 
 class Members:
     """See the module's docstring. `clock`: `lease_clock`. `later`: the event loop's call_later.
-    `reunion`: seconds within which whoever can reach Redis has it again after a loss."""
+    `reunion`: seconds within which whoever can reach Redis has it again after a loss. `cautious`:
+    another server may have taken the place of Redis, and others may not have noticed yet."""
 
     def __init__(
         self,
@@ -112,6 +113,8 @@ class Members:
         later: Later,
         statistics: Statistics,
         reunion: float,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.identity = hexlify(urandom(8))
         self._prefix = prefix
@@ -126,6 +129,7 @@ class Members:
         self._later = later
         self._statistics = statistics
         self._reunion = reunion
+        self._cautious = cautious
         self._request: Request | None = None
         """Of the connection on which this process has joined."""
         self._roster: bytes | None = None
@@ -168,7 +172,7 @@ class Members:
                 self._unknown_until = self._clock() + WAIT_SECONDS
             self._request = request
             self._joins += 1
-            if self._joins == 1:
+            if self._joins == 1 and not (self._cautious and age < _OLD_MARK_SECONDS):
                 joined()
                 return
             joins = self._joins

@@ -35,8 +35,9 @@ from zlib import crc32
 
 import hiredis
 
+from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECKSUM_SIZE, encode
+from proxy.cache.entry import CHECK_SIZE, SOUND
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key
@@ -50,8 +51,8 @@ from proxy.cache.statistics import (
     AWAY,
     BY_WRITE,
     DAMAGED,
-    INVALIDATED,
     REFUSED,
+    RESTING,
     UNKNOWN_EPOCH,
     Statistics,
 )
@@ -101,6 +102,9 @@ class Lookup(NamedTuple):
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
+_RESTING = Lookup(None, None, RESTING, 0.0)
+_ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""How a node of a cluster says that it is not, or not now, the one to ask."""
 
 
 class ResultCache:
@@ -109,7 +113,8 @@ class ResultCache:
 
     `databases`: those known at the start; others are enrolled when first named. `clocks`: as
     `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
-    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`."""
+    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`.
+    `codec`: makes entries of payloads. `cautious`: see `Members`."""
 
     def __init__(
         self,
@@ -120,11 +125,15 @@ class ResultCache:
         memory: int = 0,
         patience: float = 0.0,
         reunion: float = 2.0,
+        codec: Codec | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
         self._link = link
         self._prefix = prefix
+        self._codec = codec or Codec()
         self._lease_clock = clocks.lease
         members = Members(
             prefix,
@@ -134,6 +143,7 @@ class ResultCache:
             clocks.later,
             self.statistics,
             reunion,
+            cautious=cautious,
         )
         self._members = members
         self._mover = EpochMover(
@@ -165,6 +175,10 @@ class ResultCache:
         if self._members.apart:
             self.statistics.bypasses[APART] += 1
             done(_APART)
+            return
+        if link.resting:
+            self.statistics.bypasses[RESTING] += 1
+            done(_RESTING)
             return
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
@@ -217,20 +231,29 @@ class ResultCache:
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
         elif entry.startswith(scope.head + epochs):
-            body = scope.body
-            payload = entry[body:]
-            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
-            if entry[body - CHECKSUM_SIZE : body] == check:
-                statistics = self.statistics
-                statistics.hits += 1
-                statistics.bytes_served += len(payload)
-                scope.counters.hits += 1
-                done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
+            if crc32(entry, crc32(digest)) == SOUND:
+                self._hit(scope, entry[scope.body : -CHECK_SIZE], done, rights)
             else:
                 self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
-            self._miss_with_ticket(scope, reason, digest, epochs, done)
+            decoded = self._codec.decode(digest, entry, epochs)
+            if decoded.payload is None:
+                self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
+            else:
+                self._hit(scope, decoded.payload, done, rights)
+
+    def _hit(
+        self,
+        scope: Scope,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+        rights: list[Right] | None,
+    ) -> None:
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
 
     def _failed_lookup(self, reply: Any) -> Lookup:
         if isinstance(reply, LinkLost):
@@ -238,6 +261,8 @@ class ResultCache:
             return _AWAY
         self.statistics.errors += 1
         self.statistics.bypasses[REFUSED] += 1
+        if str(reply).startswith(_ELSEWHERE):
+            self._link.break_off(f"Redis refused a lookup: {reply}")
         return _REFUSED
 
     def _miss(self, scope: Scope, reason: str) -> Lookup:
@@ -292,7 +317,7 @@ class ResultCache:
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
             return
-        entry = encode(ticket.digest, ticket.epochs, payload)
+        entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round(ttl_seconds * 1000))
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
@@ -350,7 +375,13 @@ class ResultCache:
             self._scopes.clear()
             self._mover.forget()
         self._mover.enrol(database)
-        scope = Scope(KeySpace(self._prefix, database), label, reads, self.statistics.rules[rule])
+        scope = Scope(
+            KeySpace(self._prefix, database),
+            label,
+            reads,
+            self.statistics.rules[rule],
+            self._codec.plain_header,
+        )
         self._scopes[database, label, reads, rule] = scope
         return scope
 

@@ -8,8 +8,10 @@ ABSENT = "no entry"
 INVALIDATED = "invalidated"
 UNKNOWN_EPOCH = "epoch not known yet"
 DAMAGED = "damaged entry"
+FOREIGN = "entry of another version or key"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
+RESTING = "redis was too slow too often"
 APART = "other processes may not have found redis again"
 
 BY_WRITE = "write"
@@ -26,7 +28,7 @@ BY_CLEAR = "clear"
 BY_HAND = (BY_PATTERN, BY_CLEAR)
 """By `CacheManager`: of tables that a pattern matches, and of everything."""
 
-MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
+MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED, FOREIGN)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
 bypasses."""
 
@@ -51,7 +53,7 @@ class Statistics:
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, RESTING), 0)
     )
     fills: int = 0
     refused_fills: int = 0

@@ -5,8 +5,8 @@ that it can be left out where one of those is known to be wrong already.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
+from proxy.config.findings import Finding
 from proxy.config.nodes import node_names
 from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
@@ -19,22 +19,13 @@ from proxy.config.settings import (
     RoutingRule,
     Settings,
 )
+from proxy.config.store_checks import STORE_KEYS, one_store, some_store
 from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
 """The database name that opens the admin console instead of a database."""
 MOST_SHARDS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check has to say of the key at `path`, which may be absent."""
-
-    path: Path
-    message: str
-    allowed: str | None = None
-    suggestion: str | None = None
 
 
 Check = Callable[[Settings], Iterator[Finding]]
@@ -240,12 +231,6 @@ def _cache_rules(settings: Settings) -> Iterator[Finding]:
     yield from _match_something(settings.cache.rules, ("cache", "rule"))
 
 
-def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
-    if settings.cache.redis is None and any(rule.enabled for rule in settings.cache.rules):
-        message = "is not set and there are [[cache.rule]]s: nowhere to keep results"
-        yield Finding(("cache", "redis"), message, '"redis://host:port/db"')
-
-
 def _feeds(settings: Settings) -> Iterator[Finding]:
     places: list[tuple[Path, FeedSettings]] = [(("cache", "feed"), settings.cache.feed)]
     for name, database in settings.databases.items():
@@ -253,7 +238,7 @@ def _feeds(settings: Settings) -> Iterator[Finding]:
             places.append((("database", name, "feed"), database.feed))
     names = [user.name for user in settings.auth.users]
     for path, feed in places:
-        if feed.enabled and settings.cache.redis is None:
+        if feed.enabled and not settings.cache.has_store:
             message = "has nothing to invalidate: cache.redis is not set"
             yield Finding((*path, "enabled"), message)
         if feed.user is not None and feed.user not in names and settings.auth.auth_file is None:
@@ -420,6 +405,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
         _feeds,
         (
             "cache.redis",
+            "cache.sentinels",
+            "cache.cluster",
             "cache.feed",
             "cache.rule",
             "database.*.feed",
@@ -439,7 +426,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_monitor_users, ("database.*.monitor_user", "auth.users.*.name", "auth.auth_file")),
     (_rule_names, ("cache.rule.*.name", "routing.rule.*.name")),
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
-    (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
+    (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
+    (one_store, STORE_KEYS),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
     (
