@@ -125,6 +125,7 @@ class ResultCache:
         self.tier = Tier(memory, self.statistics)
         self._link = link
         self._prefix = prefix
+        self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
         members = Members(
             prefix,
@@ -157,23 +158,10 @@ class ResultCache:
         """Ask for the result `digest` of a statement that reads the tables `reads`.
 
         `rule` names the cache rule, for the statistics."""
-        link = self._link
-        if link.state is not LinkState.UP:
-            self.statistics.bypasses[AWAY] += 1
-            done(_AWAY)
-            return
-        if self._members.apart:
-            self.statistics.bypasses[APART] += 1
-            done(_APART)
-            return
-        scope = self._scopes.get((database, label, reads, rule))
+        scope = self._scope(database, label, reads, rule, done)
         if scope is None:
-            try:
-                scope = self._add_scope(database, label, reads, rule)
-            except StructError:
-                self.statistics.bypasses[REFUSED] += 1
-                done(_REFUSED._replace(reason="reads too many tables"))
-                return
+            return
+        link = self._link
         if not self.tier.limit:
             link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
             return
@@ -182,6 +170,85 @@ class ResultCache:
         rights: list[Right] = []
         link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
         link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+
+    def renew(
+        self,
+        database: str,
+        label: str,
+        digest: bytes,
+        reads: tuple[str, ...],
+        done: Callable[[Lookup], None],
+        rule: str = "",
+    ) -> None:
+        """Forget the result `digest` here, in Redis and in all other processes, then give the right
+        to store another, which a replica may serve only if it has replayed all up to this moment.
+
+        What was read before, by anybody, and is stored after that is replaced by the new result or
+        gone with its epochs or its TTL, as ever."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
+        asked_at, request = self._clock(), self._link.request
+        again = False
+
+        def looked_up(reply: Any) -> None:
+            nonlocal again
+            if type(reply) is not list:
+                done(self._failed_lookup(reply))
+                return
+            reply.pop()
+            if None in reply and not again:
+                again = True
+                self._create_epochs(scope, reply)
+                request(scope.lookup(digest), looked_up)
+                return
+            epochs = b"" if None in reply else b"".join(reply)
+            if len(epochs) != scope.width:
+                done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
+                return
+            self.statistics.renewals += 1
+            self._mover.learn(scope.epoch_keys, epochs)
+            ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
+            done(Lookup(None, ticket, "refresh", asked_at))
+
+        def told(failure: Exception | None) -> None:
+            if failure is not None:
+                done(self._failed_lookup(failure))
+
+        request(scope.forget(digest), self._count_error)
+        self._members.tell(
+            request,
+            database,
+            scope.reads,
+            told,
+            lambda: request(scope.lookup(digest), looked_up),
+        )
+
+    def _scope(
+        self,
+        database: str,
+        label: str,
+        reads: tuple[str, ...],
+        rule: str,
+        done: Callable[[Lookup], None],
+    ) -> Scope | None:
+        """The scope of a look-up; None where the cache can't be asked, which `done` was told."""
+        if self._link.state is not LinkState.UP:
+            self.statistics.bypasses[AWAY] += 1
+            done(_AWAY)
+            return None
+        if self._members.apart:
+            self.statistics.bypasses[APART] += 1
+            done(_APART)
+            return None
+        scope = self._scopes.get((database, label, reads, rule))
+        if scope is None:
+            try:
+                scope = self._add_scope(database, label, reads, rule)
+            except StructError:
+                self.statistics.bypasses[REFUSED] += 1
+                done(_REFUSED._replace(reason="reads too many tables"))
+        return scope
 
     def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
         if isinstance(reply, int) and reply > 0:

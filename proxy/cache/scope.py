@@ -23,6 +23,7 @@ class Scope:
     __slots__ = (
         "_eval",
         "_evalsha",
+        "_forget",
         "_life",
         "_lookup",
         "body",
@@ -55,6 +56,7 @@ class Scope:
         packed_epochs = b"".join(map(argument, self.epoch_keys))
         self._lookup = pack_head(b"MGET", total=count + 2) + packed_epochs + result_key
         self._life = pack_head(b"PTTL", total=2) + result_key
+        self._forget = pack_head(b"UNLINK", total=2) + result_key
         keys_and_stem = argument(b"%d" % (count + 1)) + packed_epochs + result_key
         total = count + 6
         self._evalsha = pack_head(b"EVALSHA", STORE_SCRIPT_SHA, total=total) + keys_and_stem
@@ -67,6 +69,10 @@ class Scope:
     def life(self, digest: bytes) -> bytes:
         """PTTL of the entry."""
         return self._life + hexlify(digest) + b"\r\n"
+
+    def forget(self, digest: bytes) -> bytes:
+        """UNLINK of the entry."""
+        return self._forget + hexlify(digest) + b"\r\n"
 
     def store(
         self, digest: bytes, entry: tuple[bytes, ...], milliseconds: int, *, whole: bool

@@ -53,6 +53,8 @@ class Statistics:
     bypasses: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
     )
+    renewals: int = 0
+    """Reads that a hint had run although there may have been a hit."""
     fills: int = 0
     refused_fills: int = 0
     """An epoch had moved since the lookup."""
@@ -90,6 +92,7 @@ class Statistics:
         yield "coalesced", self.coalesced
         yield "misses", sum(self.misses.values())
         yield "bypasses", sum(self.bypasses.values())
+        yield "renewals", self.renewals
         yield "fills", self.fills
         yield "refused_fills", self.refused_fills
         yield "dropped_fills", self.dropped_fills

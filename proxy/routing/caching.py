@@ -62,6 +62,7 @@ def cache_plan(
         max_bytes=rule.max_size,
         reads=tuple(sorted(verdict.reading.tables)),
         max_feed_lag=rule.max_feed_lag,
+        refresh=hints.refresh,
         label="+".join(sorted({table.name for table in subject.tables})),
     )
 

@@ -34,6 +34,8 @@ class CachePlan:
     """The readable part of the key that patterns match: table names joined by `+`."""
     max_feed_lag: float = 0.0
     """Seconds that hits may be behind the change feed; 0: as far as the feed itself may."""
+    refresh: bool = False
+    """No hit is wanted: the answer takes the place of what is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ from proxy.cache.members import lease_clock
 from proxy.cache.results import Lookup, ResultCache, Ticket
 from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
-from proxy.routing.plan import Plan
+from proxy.routing.plan import CachePlan, Plan
 from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import IDLE
+from proxy.sql.hints import without_refresh
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import ready_for_query
 
@@ -99,6 +100,9 @@ def ask(
     cache, rule = context.cache, plan.cache
     assert cache is not None
     assert rule is not None
+    if rule.refresh:
+        _renew(context, client, batch, rule, done)
+        return
     shape = batch.shape
 
     def keep(payload: bytes, right: Right) -> None:
@@ -127,6 +131,40 @@ def ask(
     cache.lookup(context.name, rule.label, digest, rule.reads, answered, rule.rule)
 
 
+def _renew(
+    context: DatabaseContext,
+    client: Client,
+    batch: Batch,
+    rule: CachePlan,
+    done: Callable[[bytes | None, Fill | None], None],
+) -> None:
+    """As `ask` where the answer is to take the place of what is kept for the text without the
+    hint that says so."""
+    cache = context.cache
+    assert cache is not None
+
+    def renewed(lookup: Lookup) -> None:
+        ticket = lookup.ticket
+        if ticket is None or not context.catalogue.usable_for_cache:
+            done(None, None)
+            return
+        done(None, Fill(ticket, rule.ttl_seconds, rule.max_bytes, lookup.fresh_after))
+
+    text = batch.text
+    if text is not None:
+        request = b"Q" + _plain(text)
+    else:
+        statement = batch.bound[0]
+        types = statement.content[len(statement.text) :]
+        request = _bound_request(batch, _plain(statement.text) + types)
+    digest = entry_digest(_context_bytes(client), request)
+    cache.renew(context.name, rule.label, digest, rule.reads, renewed, rule.rule)
+
+
+def _plain(text: bytes) -> bytes:
+    return without_refresh(text.decode()).encode()
+
+
 def _context_bytes(client: Client) -> bytes:
     return client.user.encode() + b"\0" + client.settings.fingerprint
 
@@ -135,9 +173,11 @@ def _request_bytes(batch: Batch) -> bytes:
     """All of the request that decides the answer: text, types, parameters, formats, Describe."""
     if batch.text is not None:
         return b"Q" + batch.text
-    statement = batch.bound[0]
-    described = b"D" if 68 in batch.shape else _described(statement)
-    content = statement.content
+    return _bound_request(batch, batch.bound[0].content)
+
+
+def _bound_request(batch: Batch, content: bytes) -> bytes:
+    described = b"D" if 68 in batch.shape else _described(batch.bound[0])
     return b"".join((described, len(content).to_bytes(4), content, batch.binds[0]))
 
 

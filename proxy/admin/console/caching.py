@@ -22,6 +22,7 @@ _TOTALS = (
     "coalesced",
     "misses",
     "bypasses",
+    "renewals",
     "fills",
     "refused_fills",
     "dropped_fills",
