@@ -50,6 +50,7 @@ from proxy.cache.statistics import (
     AWAY,
     BY_WRITE,
     DAMAGED,
+    EXPIRED,
     INVALIDATED,
     REFUSED,
     UNKNOWN_EPOCH,
@@ -154,21 +155,26 @@ class ResultCache:
         reads: tuple[str, ...],
         done: Callable[[Lookup], None],
         rule: str = "",
+        stale: float = 0.0,
     ) -> None:
         """Ask for the result `digest` of a statement that reads the tables `reads`.
 
-        `rule` names the cache rule, for the statistics."""
+        `rule` names the cache rule, for the statistics. `stale`: seconds at the end of an entry's
+        life in which one caller gets the right to fill, the others the entry."""
         scope = self._scope(database, label, reads, rule, done)
         if scope is None:
             return
         link = self._link
-        if not self.tier.limit:
+        scope.stale = stale
+        if not self.tier.limit and not stale:
             link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
             return
         # Its life first: should another entry take its place in between, this errs to the short.
         view = self.tier.view(database, scope.reads)
         rights: list[Right] = []
-        link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
+        link.request(
+            scope.life(digest), partial(self._note_life, rights, view, view.version, stale)
+        )
         link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
 
     def renew(
@@ -250,9 +256,11 @@ class ResultCache:
                 done(_REFUSED._replace(reason="reads too many tables"))
         return scope
 
-    def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
+    def _note_life(
+        self, rights: list[Right], view: View, version: int, stale: float, reply: Any
+    ) -> None:
         if isinstance(reply, int) and reply > 0:
-            rights.append(Right(view, version, self._lease_clock() + reply / 1000))
+            rights.append(Right(view, version, self._lease_clock() + reply / 1000 - stale))
 
     def _looked_up(
         self,
@@ -288,6 +296,9 @@ class ResultCache:
             payload = entry[body:]
             check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
             if entry[body - CHECKSUM_SIZE : body] == check:
+                if scope.stale and rights and rights[0].expires <= self._lease_clock():
+                    self._outlived(scope, digest, epochs, payload, done)
+                    return
                 statistics = self.statistics
                 statistics.hits += 1
                 statistics.bytes_served += len(payload)
@@ -298,6 +309,28 @@ class ResultCache:
         else:
             reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
             self._miss_with_ticket(scope, reason, digest, epochs, done)
+
+    def _outlived(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+    ) -> None:
+        """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
+        flight = self._flights.lead(scope, digest, epochs)
+        if flight is not None:
+            self._miss(scope, EXPIRED)
+            fresh_after = self._mover.learn(scope.epoch_keys, epochs)
+            done(Lookup(None, Ticket(scope, digest, epochs, flight), EXPIRED, fresh_after))
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.stale_hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0))
 
     def _failed_lookup(self, reply: Any) -> Lookup:
         if isinstance(reply, LinkLost):
@@ -349,8 +382,10 @@ class ResultCache:
         payload: bytes,
         ttl_seconds: float,
         kept: Callable[[Right], None] | None = None,
+        stale: float = 0.0,
     ) -> None:
-        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
+        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`, and
+        for `stale` seconds more in which one reads anew.
 
         It is stored only if none of its epochs has moved since. Then `kept` is called with the
         right to keep it in memory too. Who waits for this read gets it at once."""
@@ -360,7 +395,7 @@ class ResultCache:
             self.statistics.dropped_fills += 1
             return
         entry = encode(ticket.digest, ticket.epochs, payload)
-        milliseconds = max(1, round(ttl_seconds * 1000))
+        milliseconds = max(1, round((ttl_seconds + stale) * 1000))
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
@@ -380,6 +415,10 @@ class ResultCache:
         link.request(
             ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
         )
+
+    def share(self, ticket: Ticket, payload: bytes) -> None:
+        """Give the result to who waits for it, and keep nothing."""
+        self._flights.land(ticket.flight, payload)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""

@@ -33,6 +33,7 @@ class Scope:
         "head",
         "names",
         "reads",
+        "stale",
         "width",
     )
 
@@ -43,6 +44,8 @@ class Scope:
         self.names = (EVERYTHING, *reads)
         self.reads = frozenset(reads)
         self.counters = counters
+        self.stale = 0.0
+        """Seconds for which entries may be served after their time, while one client reads anew."""
         self.epoch_keys = [keys.epoch(name) for name in self.names]
         self.head = header(len(self.names))
         """How an entry of this scope begins; its epochs follow."""

@@ -111,7 +111,8 @@ def judge_offline(settings: "Settings", database: str, sql: str) -> "Rows":
     chosen = database_settings(settings, database)
     assert chosen is not None
     shards = HashShardMap(chosen.sharding)
-    plan = Planner(settings.routing, settings.cache, Catalogue(), shards).plan(analyse(sql))
+    planner = Planner(settings.routing, settings.cache, Catalogue(), shards, database=database)
+    plan = planner.plan(analyse(sql))
     topology = build_topology(database, chosen)
     for node in topology.nodes():
         node.healthy = True

@@ -36,6 +36,12 @@ class CachePlan:
     """Seconds that hits may be behind the change feed; 0: as far as the feed itself may."""
     refresh: bool = False
     """No hit is wanted: the answer takes the place of what is kept."""
+    jitter_seconds: float = 0.0
+    """Lives are shortened by up to so much."""
+    stale_seconds: float = 0.0
+    """An entry is kept for so much longer, while one client reads anew."""
+    empty_ttl_seconds: float | None = None
+    """Of a result without rows; None: `ttl_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)

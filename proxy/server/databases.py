@@ -1,7 +1,7 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from proxy.admin.metrics import PoolRow
@@ -13,7 +13,9 @@ from proxy.config.pooling import database_settings, feed_settings, pool_settings
 from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
 from proxy.pool.connections import Connections
 from proxy.pool.pool import Login, Pool
+from proxy.routing.plan import Plan
 from proxy.routing.planner import Planner
+from proxy.routing.rules import rules_of
 from proxy.server.limits import Limits
 from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
@@ -21,6 +23,7 @@ from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.statement import Analysis
 from proxy.tasks import spawn
 from proxy.topology.build import build_topology, rebuild_topology
 from proxy.topology.catalogue_watch import CatalogueWatch
@@ -192,6 +195,7 @@ class Database:
         limits: Limits | None = None,
     ) -> None:
         own = settings_of(settings, name)
+        self._name = name
         self._settings = settings
         self._dialing = security.dialing(name)
         self._cached = cache is not None
@@ -209,7 +213,7 @@ class Database:
             pool_settings_of=self.pools.settings_of,
             routing=settings.routing,
             topology=topology,
-            plans=PlanCache(self._planner(Catalogue()).plan, counters),
+            plans=PlanCache(self._planner(Catalogue()), counters, self._planners(Catalogue())),
             catalogue=self.catalogue,
             cache=cache,
             counters=counters,
@@ -268,14 +272,36 @@ class Database:
         """See `Findings.newest`."""
         return self.monitor.findings.newest(system, timeline)
 
-    def _planner(self, catalogue: Catalogue) -> Planner:
+    def _planner(self, catalogue: Catalogue, user: str = "") -> Callable[[Analysis], Plan]:
         settings = self._settings
         return Planner(
-            settings.routing, settings.cache, catalogue, self._shards, hints_cache=self._cached
-        )
+            settings.routing,
+            settings.cache,
+            catalogue,
+            self._shards,
+            hints_cache=self._cached,
+            database=self._name,
+            user=user,
+        ).plan
+
+    def _planners(self, catalogue: Catalogue) -> Callable[[str], Callable[[Analysis], Plan]] | None:
+        """The planner of each user, the same for all whom the same rules are for; None where no
+        rule is for some only."""
+        rules, name = self._settings.cache.rules, self._name
+        if not any(rule.users for rule in rules):
+            return None
+        made: dict[tuple[str, ...], Callable[[Analysis], Plan]] = {}
+
+        def of_user(user: str) -> Callable[[Analysis], Plan]:
+            key = tuple(rule.name for rule in rules_of(rules, name, user))
+            if key not in made:
+                made[key] = self._planner(catalogue, user)
+            return made[key]
+
+        return of_user
 
     def _replan(self, catalogue: Catalogue) -> None:
-        self.context.plans.replace_planner(self._planner(catalogue).plan)
+        self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""

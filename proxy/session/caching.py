@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import random
 from typing import Final
 
 from proxy.cache.entry import entry_digest
@@ -36,6 +37,9 @@ class Fill:
     """A replica may serve it only if it has replayed all that was acknowledged before."""
     retain: Callable[[bytes, Right], None] | None = None
     """Keeps the result in memory, once it is stored."""
+    stale_seconds: float = 0.0
+    empty_ttl_seconds: float | None = None
+    """Both as in `CachePlan`."""
 
 
 def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -> str | None:
@@ -114,13 +118,7 @@ def ask(
         fill, ticket = None, lookup.ticket
         if ticket is not None:
             if context.catalogue.usable_for_cache:
-                fill = Fill(
-                    ticket,
-                    rule.ttl_seconds,
-                    rule.max_bytes,
-                    lookup.fresh_after,
-                    keep if key else None,
-                )
+                fill = _fill(rule, ticket, lookup.fresh_after, keep if key else None)
             else:
                 cache.forgo(ticket)
         elif lookup.payload is not None and lookup.right is not None and key:
@@ -128,7 +126,29 @@ def ask(
         done(lookup.payload, fill)
 
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
-    cache.lookup(context.name, rule.label, digest, rule.reads, answered, rule.rule)
+    cache.lookup(
+        context.name, rule.label, digest, rule.reads, answered, rule.rule, rule.stale_seconds
+    )
+
+
+def _fill(
+    rule: CachePlan,
+    ticket: Ticket,
+    fresh_after: float,
+    retain: Callable[[bytes, Right], None] | None,
+) -> Fill:
+    ttl = rule.ttl_seconds
+    if rule.jitter_seconds:
+        ttl -= rule.jitter_seconds * random()
+    return Fill(
+        ticket,
+        ttl,
+        rule.max_bytes,
+        fresh_after,
+        retain,
+        rule.stale_seconds,
+        rule.empty_ttl_seconds,
+    )
 
 
 def _renew(
@@ -148,7 +168,7 @@ def _renew(
         if ticket is None or not context.catalogue.usable_for_cache:
             done(None, None)
             return
-        done(None, Fill(ticket, rule.ttl_seconds, rule.max_bytes, lookup.fresh_after))
+        done(None, _fill(rule, ticket, lookup.fresh_after, None))
 
     text = batch.text
     if text is not None:
@@ -217,10 +237,28 @@ def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
     if kept is None:
         cache.forgo(fill.ticket)
         return
-    retain = fill.retain
+    retain, ttl = fill.retain, _life(fill, kept)
+    if ttl <= 0:
+        cache.share(fill.ticket, kept)
+        return
     cache.fill(
         fill.ticket,
         kept,
-        fill.ttl_seconds,
+        ttl,
         None if retain is None else lambda right: retain(kept, right),
+        fill.stale_seconds,
     )
+
+
+def _life(fill: Fill, kept: bytes) -> float:
+    """Seconds for which to keep a stored result; 0: not at all."""
+    empty = fill.empty_ttl_seconds
+    if empty is None or empty >= fill.ttl_seconds or not _is_empty(kept):
+        return fill.ttl_seconds
+    return empty
+
+
+def _is_empty(kept: bytes) -> bool:
+    """Whether a stored result has no rows: its end comes at once, or behind its description."""
+    start = 1 + uint32_at(kept, 1) if kept[:1] == b"T" else 0
+    return kept[start : start + 1] == b"C"

@@ -203,6 +203,8 @@ class Session(Downstream):
 
     def _plan_of(self, batch: Batch) -> Plan:
         plans, utf8 = self.context.plans, self.client.utf8
+        if plans.by_user:
+            plans = plans.of_user(self.client.user)
         if not self.client.plain_strings:
             return plans.of_unknown("standard_conforming_strings is off")
         if batch.text is not None:

@@ -22,6 +22,7 @@ _TOTALS = (
     "coalesced",
     "misses",
     "bypasses",
+    "stale_hits",
     "renewals",
     "fills",
     "refused_fills",
