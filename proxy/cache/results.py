@@ -505,6 +505,11 @@ class ResultCache:
         return self._members.identity
 
     @property
+    def usable(self) -> bool:
+        """Redis answers, nothing is owed to it, and it is asked."""
+        return self._link.state is LinkState.UP and not self._members.apart
+
+    @property
     def apart(self) -> bool:
         """Redis is not asked: other processes may owe it something yet."""
         return self._members.apart

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.cache.link import LinkState, RedisLink
+from proxy.cache.link import RedisLink
 from proxy.cache.members import lease_clock
 from proxy.cache.results import Clocks, ResultCache
 from proxy.config.settings import CacheSettings
@@ -26,7 +26,7 @@ class CacheService:
     @property
     def up(self) -> bool:
         """Redis answers, nothing is owed to it, and it is asked."""
-        return self.link.state is LinkState.UP and not self.results.apart
+        return self.results.usable
 
     async def close(self) -> None:
         """Stop. Whoever waits for an invalidation is told that it is done with."""

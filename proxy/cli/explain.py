@@ -118,6 +118,9 @@ def judge_offline(settings: "Settings", database: str, sql: str) -> "Rows":
         node.healthy = True
     if plan.refusal is not None:
         return describe(plan, plan.refusal)
+    if plan.call is not None:
+        kind = f"call of penstock.{plan.call.function}"
+        return (("kind", kind), ("route", "answered by Penstock itself"))
     try:
         return describe(plan, decide(plan, Facts(), topology, chosen.replicas, turn=0))
     except Refused as refused:

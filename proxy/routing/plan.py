@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.sql.calls import CacheCall
 from proxy.sql.listening import Step, Verb
 from proxy.sql.statement import Analysis, Begin, KeyValue
 
@@ -131,6 +132,8 @@ class Plan:
     """NOTIFY or pg_notify() is in it."""
     occupies: frozenset[str] = frozenset()
     """Databases that must be free of others for it: DROP DATABASE and the like."""
+    call: CacheCall | None = None
+    """With access LOCAL: a function of Penstock's own is called."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
     listens: bool = field(init=False, default=False)

@@ -12,6 +12,7 @@ from proxy.routing.relations import ANYTHING, resolve_reads
 from proxy.routing.rules import Subject, routing_rule, rules_of, tables_covered
 from proxy.routing.sharded import shard_plan
 from proxy.routing.shards import NoShards, ShardMap
+from proxy.sql.calls import NoCall, cache_call, calls_penstock, signatures
 from proxy.sql.catalogue import Catalogue
 from proxy.sql.listening import in_order
 from proxy.sql.pins import joined
@@ -71,6 +72,8 @@ class Planner:
         if explained_statement(analysis.text) is not None:
             return Plan(analysis, "explain", Access.LOCAL, "asks Penstock where a statement goes")
         statements = _statements(analysis)
+        if calls_penstock(statements):
+            return _call_plan(analysis)
         verdicts = tuple(judge(each, self._catalogue) for each in statements)
         shard = shard_plan(
             statements, tuple(map(self._hidden, verdicts)), analysis.text, self._shards
@@ -211,6 +214,17 @@ class Planner:
 
     def _hidden(self, verdict: Verdict) -> frozenset[str]:
         return verdict.reading.tables | verdict.reading.unknown
+
+
+def _call_plan(analysis: Analysis) -> Plan:
+    """Of a text that names functions of Penstock's own."""
+    try:
+        call = cache_call(analysis.text)
+    except NoCall as error:
+        refusal = Refusal(error.sqlstate, str(error), f"there are: {signatures()}")
+        reason = refusal.message
+        return Plan(analysis, "select", Access.REFUSE, reason, refusal=refusal)
+    return Plan(analysis, "select", Access.LOCAL, "calls Penstock itself", call=call)
 
 
 def _statements(analysis: Analysis) -> tuple[Statement, ...]:

@@ -6,7 +6,9 @@ from functools import partial
 
 from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
+from proxy.cache.calls import CacheCalls
 from proxy.cache.feed.feed import ON_DEMAND, Feed
+from proxy.cache.manager import CacheManager
 from proxy.cache.results import ResultCache
 from proxy.cache.trust import FeedTrust
 from proxy.config.pooling import database_settings, feed_settings, pool_settings
@@ -223,12 +225,21 @@ class Database:
             sharded=own.sharding.enabled,
             notification_backlog=settings.limits.notification_backlog,
         )
+        self.context.calls = self._calls()
         self.feed = self._new_feed()
         self.monitor = self._watch(topology)
         self._started = self._watching = False
         self._vacant: set[object] = set()
         """Who demands that it is left alone."""
         self._changing = asyncio.Lock()
+
+    def _calls(self) -> CacheCalls | None:
+        """What carries out calls of the schema `penstock`."""
+        url, results = self._settings.cache.redis, self._results
+        if url is None or results is None:
+            return None
+        prefix, name = self._settings.cache.prefix, self._name
+        return CacheCalls(lambda: CacheManager.from_url(url, prefix, name), lambda: results.usable)
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         feed = self.feed
@@ -347,6 +358,8 @@ class Database:
         """Stop watching, close idle server connections."""
         self._started = False
         await self._adjust()
+        if self.context.calls is not None:
+            await self.context.calls.close()
         self.context.listener.close()
         for pool in self.pools:
             pool.close()
