@@ -51,6 +51,7 @@ from proxy.cache.statistics import (
     AWAY,
     BY_WRITE,
     DAMAGED,
+    EXPIRED,
     REFUSED,
     RESTING,
     UNKNOWN_EPOCH,
@@ -134,6 +135,7 @@ class ResultCache:
         self._link = link
         self._prefix = prefix
         self._codec = codec or Codec()
+        self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
         members = Members(
             prefix,
@@ -163,23 +165,102 @@ class ResultCache:
         reads: tuple[str, ...],
         done: Callable[[Lookup], None],
         rule: str = "",
+        stale: float = 0.0,
     ) -> None:
         """Ask for the result `digest` of a statement that reads the tables `reads`.
 
-        `rule` names the cache rule, for the statistics."""
+        `rule` names the cache rule, for the statistics. `stale`: seconds at the end of an entry's
+        life in which one caller gets the right to fill, the others the entry."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
         link = self._link
-        if link.state is not LinkState.UP:
+        scope.stale = stale
+        if not self.tier.limit and not stale:
+            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
+            return
+        # Its life first: should another entry take its place in between, this errs to the short.
+        view = self.tier.view(database, scope.reads)
+        rights: list[Right] = []
+        link.request(
+            scope.life(digest), partial(self._note_life, rights, view, view.version, stale)
+        )
+        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+
+    def renew(
+        self,
+        database: str,
+        label: str,
+        digest: bytes,
+        reads: tuple[str, ...],
+        done: Callable[[Lookup], None],
+        rule: str = "",
+    ) -> None:
+        """Forget the result `digest` here, in Redis and in all other processes, then give the right
+        to store another, which a replica may serve only if it has replayed all up to this moment.
+
+        What was read before, by anybody, and is stored after that is replaced by the new result or
+        gone with its epochs or its TTL, as ever."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
+        asked_at, request = self._clock(), self._link.request
+        again = False
+
+        def looked_up(reply: Any) -> None:
+            nonlocal again
+            if type(reply) is not list:
+                done(self._failed_lookup(reply))
+                return
+            reply.pop()
+            if None in reply and not again:
+                again = True
+                self._create_epochs(scope, reply)
+                request(scope.lookup(digest), looked_up)
+                return
+            epochs = b"" if None in reply else b"".join(reply)
+            if len(epochs) != scope.width:
+                done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
+                return
+            self.statistics.renewals += 1
+            self._mover.learn(scope.epoch_keys, epochs)
+            ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
+            done(Lookup(None, ticket, "refresh", asked_at))
+
+        def told(failure: Exception | None) -> None:
+            if failure is not None:
+                done(self._failed_lookup(failure))
+
+        request(scope.forget(digest), self._count_error)
+        self._members.tell(
+            request,
+            database,
+            scope.reads,
+            told,
+            lambda: request(scope.lookup(digest), looked_up),
+        )
+
+    def _scope(
+        self,
+        database: str,
+        label: str,
+        reads: tuple[str, ...],
+        rule: str,
+        done: Callable[[Lookup], None],
+    ) -> Scope | None:
+        """The scope of a look-up; None where the cache can't be asked, which `done` was told."""
+        if self._link.state is not LinkState.UP:
             self.statistics.bypasses[AWAY] += 1
             done(_AWAY)
-            return
+            return None
         if self._members.apart:
             self.statistics.bypasses[APART] += 1
             done(_APART)
-            return
-        if link.resting:
+            return None
+        if self._link.resting:
             self.statistics.bypasses[RESTING] += 1
             done(_RESTING)
-            return
+            return None
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
             try:
@@ -187,19 +268,13 @@ class ResultCache:
             except StructError:
                 self.statistics.bypasses[REFUSED] += 1
                 done(_REFUSED._replace(reason="reads too many tables"))
-                return
-        if not self.tier.limit:
-            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
-            return
-        # Its life first: should another entry take its place in between, this errs to the short.
-        view = self.tier.view(database, scope.reads)
-        rights: list[Right] = []
-        link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
-        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+        return scope
 
-    def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
+    def _note_life(
+        self, rights: list[Right], view: View, version: int, stale: float, reply: Any
+    ) -> None:
         if isinstance(reply, int) and reply > 0:
-            rights.append(Right(view, version, self._lease_clock() + reply / 1000))
+            rights.append(Right(view, version, self._lease_clock() + reply / 1000 - stale))
 
     def _looked_up(
         self,
@@ -232,7 +307,7 @@ class ResultCache:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
         elif entry.startswith(scope.head + epochs):
             if crc32(entry, crc32(digest)) == SOUND:
-                self._hit(scope, entry[scope.body : -CHECK_SIZE], done, rights)
+                self._hit(scope, digest, epochs, entry[scope.body : -CHECK_SIZE], done, rights)
             else:
                 self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
@@ -240,20 +315,47 @@ class ResultCache:
             if decoded.payload is None:
                 self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
             else:
-                self._hit(scope, decoded.payload, done, rights)
+                self._hit(scope, digest, epochs, decoded.payload, done, rights)
 
     def _hit(
         self,
         scope: Scope,
+        digest: bytes,
+        epochs: bytes,
         payload: bytes,
         done: Callable[[Lookup], None],
         rights: list[Right] | None,
     ) -> None:
+        if scope.stale and rights and rights[0].expires <= self._lease_clock():
+            self._outlived(scope, digest, epochs, payload, done)
+            return
         statistics = self.statistics
         statistics.hits += 1
         statistics.bytes_served += len(payload)
         scope.counters.hits += 1
         done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
+
+    def _outlived(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+    ) -> None:
+        """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
+        flight = self._flights.lead(scope, digest, epochs)
+        if flight is not None:
+            self._miss(scope, EXPIRED)
+            fresh_after = self._mover.learn(scope.epoch_keys, epochs)
+            done(Lookup(None, Ticket(scope, digest, epochs, flight), EXPIRED, fresh_after))
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.stale_hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0))
 
     def _failed_lookup(self, reply: Any) -> Lookup:
         if isinstance(reply, LinkLost):
@@ -307,8 +409,10 @@ class ResultCache:
         payload: bytes,
         ttl_seconds: float,
         kept: Callable[[Right], None] | None = None,
+        stale: float = 0.0,
     ) -> None:
-        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
+        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`, and
+        for `stale` seconds more in which one reads anew.
 
         It is stored only if none of its epochs has moved since. Then `kept` is called with the
         right to keep it in memory too. Who waits for this read gets it at once."""
@@ -318,7 +422,7 @@ class ResultCache:
             self.statistics.dropped_fills += 1
             return
         entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
-        milliseconds = max(1, round(ttl_seconds * 1000))
+        milliseconds = max(1, round((ttl_seconds + stale) * 1000))
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
@@ -338,6 +442,10 @@ class ResultCache:
         link.request(
             ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
         )
+
+    def share(self, ticket: Ticket, payload: bytes) -> None:
+        """Give the result to who waits for it, and keep nothing."""
+        self._flights.land(ticket.flight, payload)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""
@@ -428,6 +536,12 @@ class ResultCache:
     def identity(self) -> bytes:
         """This process's name in the list of those who keep answers in memory."""
         return self._members.identity
+
+    @property
+    def usable(self) -> bool:
+        """Redis answers, nothing is owed to it, and it is asked."""
+        link = self._link
+        return link.state is LinkState.UP and not link.resting and not self._members.apart
 
     @property
     def apart(self) -> bool:

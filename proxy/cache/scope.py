@@ -19,6 +19,7 @@ class Scope:
     __slots__ = (
         "_eval",
         "_evalsha",
+        "_forget",
         "_life",
         "_lookup",
         "body",
@@ -28,6 +29,7 @@ class Scope:
         "head",
         "names",
         "reads",
+        "stale",
         "width",
     )
 
@@ -43,6 +45,8 @@ class Scope:
         self.names = (EVERYTHING, *reads)
         self.reads = frozenset(reads)
         self.counters = counters
+        self.stale = 0.0
+        """Seconds for which entries may be served after their time, while one client reads anew."""
         self.epoch_keys = [keys.epoch(name) for name in self.names]
         self.head = plain_header(len(self.names))
         """How a plain entry of this scope begins; its epochs follow."""
@@ -56,6 +60,7 @@ class Scope:
         packed_epochs = b"".join(map(argument, self.epoch_keys))
         self._lookup = pack_head(b"MGET", total=count + 2) + packed_epochs + result_key
         self._life = pack_head(b"PTTL", total=2) + result_key
+        self._forget = pack_head(b"UNLINK", total=2) + result_key
         keys_and_stem = argument(b"%d" % (count + 1)) + packed_epochs + result_key
         total = count + 6
         self._evalsha = pack_head(b"EVALSHA", STORE_SCRIPT_SHA, total=total) + keys_and_stem
@@ -68,6 +73,10 @@ class Scope:
     def life(self, digest: bytes) -> bytes:
         """PTTL of the entry."""
         return self._life + hexlify(digest) + b"\r\n"
+
+    def forget(self, digest: bytes) -> bytes:
+        """UNLINK of the entry."""
+        return self._forget + hexlify(digest) + b"\r\n"
 
     def store(
         self, digest: bytes, entry: tuple[bytes, ...], milliseconds: int, *, whole: bool

@@ -5,6 +5,7 @@ that it can be left out where one of those is known to be wrong already.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
 
 from proxy.config.findings import Finding
 from proxy.config.nodes import node_names
@@ -231,6 +232,36 @@ def _cache_rules(settings: Settings) -> Iterator[Finding]:
     yield from _match_something(settings.cache.rules, ("cache", "rule"))
 
 
+def _cache_lives(settings: Settings) -> Iterator[Finding]:
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if rule.jitter and rule.jitter >= rule.ttl:
+            message = f"leaves nothing of the ttl of {rule.ttl:g} s"
+            yield Finding((*path, "jitter"), message, f"less than {rule.ttl:g} s")
+        if rule.empty_ttl is not None and rule.empty_ttl > rule.ttl:
+            message = f"is longer than the ttl of {rule.ttl:g} s, which is the longest life"
+            yield Finding((*path, "empty_ttl"), message, f"at most {rule.ttl:g} s")
+
+
+def _cache_selectors(settings: Settings) -> Iterator[Finding]:
+    databases = list(settings.databases)
+    users = [user.name for user in settings.auth.users]
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if "*" not in databases:
+            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
+        if not _others(settings) and settings.auth.method != "trust":
+            yield from _matched(rule.users, users, (*path, "users"), "[[auth.users]]")
+
+
+def _matched(globs: Iterable[str], names: list[str], path: Path, section: str) -> Iterator[Finding]:
+    """Findings for globs that match none of the names."""
+    for place, glob in enumerate(globs):
+        if not any(fnmatchcase(name, glob) for name in names):
+            message = f"matches no {section}"
+            yield Finding((*path, place), message, ", ".join(names) or None, nearest(glob, names))
+
+
 def _feeds(settings: Settings) -> Iterator[Finding]:
     places: list[tuple[Path, FeedSettings]] = [(("cache", "feed"), settings.cache.feed)]
     for name, database in settings.databases.items():
@@ -428,6 +459,22 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
     (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
     (one_store, STORE_KEYS),
+    (
+        _cache_lives,
+        ("cache.rule.*.ttl", "cache.rule.*.jitter", "cache.rule.*.empty_ttl"),
+    ),
+    (
+        _cache_selectors,
+        (
+            "cache.rule.*.databases",
+            "cache.rule.*.users",
+            "database",
+            "auth.users.*.name",
+            "auth.method",
+            "auth.auth_file",
+            "auth.auth_user",
+        ),
+    ),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
     (

@@ -154,6 +154,16 @@ name = "front page totals"
 statement = "select count(*) from orders*"
 ttl = "5s"
 max_size = "64kB"
+
+[[cache.rule]]
+name = "people"
+tables = ["users"]
+databases = ["app"]
+users = ["web*"]
+ttl = "60s"
+jitter = "10s"
+stale = "5s"
+empty_ttl = "1s"
 """,
     "database.NAME": """\
 [database.app]

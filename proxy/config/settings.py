@@ -335,7 +335,24 @@ class CacheRule(Section):
     statement: Glob | None = Field(
         None, description="matches the whole normalised text, in any case"
     )
+    databases: tuple[Glob, ...] = Field(
+        (), description="only in databases whose name, as clients give it, matches one; none: all"
+    )
+    users: tuple[Glob, ...] = Field(
+        (), description="only for clients whose user matches one; none: all"
+    )
     ttl: Duration = Field(60.0, gt=0, description="longest life of an entry")
+    jitter: Duration = Field(
+        0.0, description="lives are shortened by up to so much at random, so that few end at once"
+    )
+    stale: Duration = Field(
+        0.0,
+        description="an entry stays so much longer; then one client of each process reads the "
+        "server, and others get the entry until that has its answer; never after a write",
+    )
+    empty_ttl: Duration | None = Field(
+        None, description="life of a result without rows; 0: it is not kept; default: `ttl`"
+    )
     max_size: Bytes = Field(1 << 20, description="larger results are not kept")
     max_feed_lag: Duration = Field(
         0.0,

@@ -512,7 +512,8 @@ class Upstream(Revalidation):
         plan, batch = self._plan, self._batch
         assert batch is not None
         if self._relay.retry:
-            plan = self._context.plans.correct(plan, batch, reason)
+            plans = self._context.plans.of_user(self._client.user)
+            plan = plans.correct(plan, batch, reason)
             self.forgo()
             self._fill = None
         else:

@@ -22,6 +22,8 @@ _TOTALS = (
     "coalesced",
     "misses",
     "bypasses",
+    "stale_hits",
+    "renewals",
     "fills",
     "refused_fills",
     "dropped_fills",
