@@ -16,6 +16,8 @@ Why no hit is older than a write whose second move was acknowledged before the l
    fills nothing until, on a new connection, the "*" of the database was moved. It is moved too at
    the start of the process and whenever the server is another incarnation: data that a server read
    back from disk may hold old epochs together with their entries.
+5. Which tables a result depends on is told by the catalogue, which may be outdated: the schema has
+   an epoch too, one of those in every entry (see `schema`).
 
 The store is conditional as well. Correctness needs only the lookup's comparison; the condition
 keeps a late fill from taking the place of a newer entry.
@@ -36,13 +38,14 @@ from zlib import crc32
 import hiredis
 
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECKSUM_SIZE, encode
+from proxy.cache.entry import CHECKSUM_SIZE, TOKEN_SIZE, encode
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
@@ -51,6 +54,7 @@ from proxy.cache.statistics import (
     BY_WRITE,
     DAMAGED,
     INVALIDATED,
+    OTHER_SCHEMA,
     REFUSED,
     UNKNOWN_EPOCH,
     Statistics,
@@ -101,6 +105,7 @@ class Lookup(NamedTuple):
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
+_OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
 
 
 class ResultCache:
@@ -254,6 +259,10 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         self._miss(scope, reason)
+        if not scope.schema.see(epochs[:TOKEN_SIZE]):
+            self.statistics.bypasses[OTHER_SCHEMA] += 1
+            done(_OTHER_SCHEMA)
+            return
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
 
         def landed(payload: bytes | None) -> None:
@@ -350,7 +359,13 @@ class ResultCache:
             self._scopes.clear()
             self._mover.forget()
         self._mover.enrol(database)
-        scope = Scope(KeySpace(self._prefix, database), label, reads, self.statistics.rules[rule])
+        scope = Scope(
+            KeySpace(self._prefix, database),
+            label,
+            reads,
+            self.statistics.rules[rule],
+            self._mover.schema(database),
+        )
         self._scopes[database, label, reads, rule] = scope
         return scope
 
@@ -362,13 +377,17 @@ class ResultCache:
         names: frozenset[str],
         done: Callable[[], None],
         source: str = BY_WRITE,
+        planned: bytes | None = None,
     ) -> None:
         """After a write: invalidate all that was read from the tables `names`; "*" is the whole
         database. `done` is called when nothing from before is served any more by any process.
 
+        `planned`: the token of the schema by which `names` were found; where it is no longer the
+        current one, "*" moves as well. None: they are right by whichever.
+
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
-        self._mover.move(database, names, done, source)
+        self._mover.move(database, names, done, source, planned)
 
     def try_move(
         self,
@@ -384,6 +403,10 @@ class ResultCache:
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
         """Send a packed command of the change feed's; `done` gets its reply or a LinkLost."""
         self._link.request(command, done)
+
+    def schema(self, database: str) -> SchemaEpoch:
+        """What this process knows of the epoch of the database's schema."""
+        return self._mover.schema(database)
 
     def keys(self, database: str) -> KeySpace:
         """The keys of this database."""

@@ -10,7 +10,8 @@ from proxy.cache.entry import (
     TOKEN_SIZE,
     header,
 )
-from proxy.cache.keys import EVERYTHING, KeySpace
+from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.statistics import RuleCounters
 
 
@@ -32,14 +33,21 @@ class Scope:
         "head",
         "names",
         "reads",
+        "schema",
         "width",
     )
 
     def __init__(
-        self, keys: KeySpace, label: str, reads: tuple[str, ...], counters: RuleCounters
+        self,
+        keys: KeySpace,
+        label: str,
+        reads: tuple[str, ...],
+        counters: RuleCounters,
+        schema: SchemaEpoch,
     ) -> None:
         self.database = keys.database
-        self.names = (EVERYTHING, *reads)
+        self.names = (SCHEMA, EVERYTHING, *reads)
+        self.schema = schema
         self.reads = frozenset(reads)
         self.counters = counters
         self.epoch_keys = [keys.epoch(name) for name in self.names]

@@ -11,6 +11,7 @@ DAMAGED = "damaged entry"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
 APART = "other processes may not have found redis again"
+OTHER_SCHEMA = "the schema was changed elsewhere"
 
 BY_WRITE = "write"
 BY_FEED = "feed"
@@ -51,7 +52,7 @@ class Statistics:
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, OTHER_SCHEMA), 0)
     )
     fills: int = 0
     refused_fills: int = 0

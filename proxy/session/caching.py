@@ -99,7 +99,7 @@ def ask(
     cache, rule = context.cache, plan.cache
     assert cache is not None
     assert rule is not None
-    shape = batch.shape
+    shape, catalogue = batch.shape, context.catalogue.current
 
     def keep(payload: bytes, right: Right) -> None:
         reply = add_preamble(shape, payload, IDLE)
@@ -109,7 +109,8 @@ def ask(
     def answered(lookup: Lookup) -> None:
         fill, ticket = None, lookup.ticket
         if ticket is not None:
-            if context.catalogue.usable_for_cache:
+            known = context.catalogue.current is catalogue  # the plan is of no older one
+            if known and context.catalogue.usable_for_cache:
                 fill = Fill(
                     ticket,
                     rule.ttl_seconds,
