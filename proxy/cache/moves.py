@@ -270,6 +270,11 @@ class EpochMover:
                 self._learn_schema(self._link.request, database)
             self.announce(database, frozenset((EVERYTHING,)), _nothing, BY_RECONNECT)
 
+    def look_at_schema(self, database: str) -> None:
+        """Others have changed the schema."""
+        if database in self._known and self._link.state is LinkState.UP:
+            self._learn_schema(self._link.request, database)
+
     def _learn_schema(self, request: Request, database: str) -> None:
         """See the schema's token before a lookup does, which would have to pass the cache by."""
 

@@ -135,6 +135,7 @@ class ResultCache:
             prefix,
             self.tier,
             link.break_off,
+            self._schema_moved,
             clocks.lease,
             clocks.later,
             self.statistics,
@@ -147,6 +148,9 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
+
+    def _schema_moved(self, database: str) -> None:
+        self._mover.look_at_schema(database)
 
     # Lookups and fills
 

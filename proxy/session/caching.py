@@ -55,7 +55,7 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
             "read committed",
             "read uncommitted",
         ):
-            return "the transaction reads from a snapshot"
+            return "the transaction has a snapshot or settings of its own"
     if not context.catalogue.usable_for_cache:
         return "the catalogue is being read again"
     if context.trust is not None:

@@ -308,8 +308,12 @@ class Link(Borrower):
 
     def _check_fill(self, node: Node) -> None:
         """A transaction on a replica may read what is older than a fill has to be."""
-        fill = self._fill
-        if fill is not None and node.role is Role.REPLICA and node.fresh_until < fill.fresh_after:
+        fill, pool, backend = self._fill, self._pool, self.backend
+        if fill is None:
+            return
+        old = node.role is Role.REPLICA and node.fresh_until < fill.fresh_after
+        # One that is to be replaced may have begun with other settings.
+        if old or (pool is not None and backend is not None and pool.must_close(backend)):
             self.forgo()
             self._fill = None
 

@@ -33,7 +33,8 @@ class Transaction:
     """The server's connection broke: the error to give to the next statement."""
     begin: Begin | None = None
     read_committed: bool = True
-    """False: a cached result could be newer than the transaction's snapshot."""
+    """False: a cached result could be newer than the transaction's snapshot, or have been read
+    under other settings than those that it has for itself."""
     writes: set[str] = field(default_factory=set)
     """Epoch names to move when it ends."""
     wrote: bool = False

@@ -45,7 +45,8 @@ CREATE VIEW v_switched AS SELECT version FROM c_before;
 CREATE VIEW v_nested AS SELECT version FROM v_switched;
 CREATE TABLE c_altered (id int); INSERT INTO c_altered VALUES (1);
 
-CREATE TABLE s_source (id int); CREATE TABLE c_target (version int); INSERT INTO c_target VALUES (0);
+CREATE TABLE s_source (id int);
+CREATE TABLE c_target (version int); INSERT INTO c_target VALUES (0);
 CREATE FUNCTION f_target() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN UPDATE c_target SET version = version + 1; RETURN NULL; END $$;
 CREATE TRIGGER t_target AFTER INSERT ON s_source EXECUTE FUNCTION f_target();
@@ -151,7 +152,7 @@ def role(admin: Connection, database: Database) -> Iterator[str]:
     name = f"trap_{uuid.uuid4().hex[:8]}"
     admin.execute(f"CREATE ROLE {name}; GRANT {name} TO {database.user}".encode())
     yield name
-    admin.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+    admin.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}".encode())
 
 
 @contextmanager
@@ -230,17 +231,18 @@ def test_a_read_beside_a_transaction_that_commits(reader: Reader, writer: Connec
 
 
 async def test_a_client_that_leaves_before_the_outcome(
-    reader: Reader, first: Proxy, admin: Connection
+    reader: Reader, first: Proxy, writer: Connection, admin: Connection
 ) -> None:
     """The write is committed when nobody waits for it any more."""
     sql = "SELECT version FROM c_plain WHERE id = 3"
-    admin.execute("BEGIN; SELECT FROM c_plain WHERE id = 3 FOR UPDATE")
+    writer.execute("BEGIN")
+    writer.execute("SELECT FROM c_plain WHERE id = 3 FOR UPDATE")
     leaving = await RawClient.login(first)
     leaving.send(parse("UPDATE c_plain SET version = 1 WHERE id = 3"), bind(), execute(), SYNC)
     waits_for_a_lock(admin, "UPDATE c_plain SET version = 1 WHERE id = 3")
     leaving.vanish()
     assert reader.keep(sql) == [(0,)]
-    admin.execute("COMMIT")
+    writer.execute("COMMIT")
     eventually(lambda: admin.execute(sql.encode()).fetchall() == [(1,)], "it is committed")
     reader.sees(sql, [(1,)])
 
@@ -520,11 +522,12 @@ def test_settings_of_a_role(second: Proxy, writer: Connection, database: Databas
     for schema, version in (("a", 1), ("b", 2), ("a", 1)):
         writer.execute(of_this + composing.SQL("SET search_path = {}").format(schema))
         with Reader(second) as reader:
-            assert reader.read(sql) == [(version,)]
-            assert reader.keep(sql) == [(version,)]
+            reader.sees(sql, [(version,)])
+            for _ in range(3):
+                assert reader.keep(sql) == [(version,)]
     writer.execute(of_this + composing.SQL("RESET search_path"))
-    with Reader(second) as reader, pytest.raises(psycopg.errors.UndefinedTable):
-        reader.read(sql)
+    with Reader(second) as reader:
+        reader.sees("SELECT version FROM c_shadowed", [(0,)])
 
 
 def test_row_level_security(reader: Reader, writer: Connection, database: Database) -> None:
