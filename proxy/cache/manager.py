@@ -32,6 +32,7 @@ from proxy.cache.entry import token_source
 from proxy.cache.errors import CacheError, CacheUnavailable
 from proxy.cache.keys import (
     EVERYTHING,
+    SCHEMA,
     KeySpace,
     confirmations_channel,
     members_key,
@@ -252,7 +253,9 @@ class CacheManager:
         names: set[str] = set()
         async for batch in self._scan(b"e:*"):
             names.update(_to_text(key[stem:]) for key in batch)
-        return tuple(sorted(name for name in names - {EVERYTHING} if fnmatchcase(name, tables)))
+        return tuple(
+            sorted(name for name in names - {EVERYTHING, SCHEMA} if fnmatchcase(name, tables))
+        )
 
     async def _tell(self, names: tuple[str, ...]) -> None:
         """Have every proxy drop what it holds of these tables in memory: see `members`."""

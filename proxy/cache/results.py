@@ -16,6 +16,8 @@ Why no hit is older than a write whose second move was acknowledged before the l
    fills nothing until, on a new connection, the "*" of the database was moved. It is moved too at
    the start of the process and whenever the server is another incarnation: data that a server read
    back from disk may hold old epochs together with their entries.
+5. Which tables a result depends on is told by the catalogue, which may be outdated: the schema has
+   an epoch too, one of those in every entry (see `schema`).
 
 The store is conditional as well. Correctness needs only the lookup's comparison; the condition
 keeps a late fill from taking the place of a newer entry.
@@ -37,13 +39,14 @@ import hiredis
 
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECK_SIZE, SOUND
+from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
@@ -52,6 +55,7 @@ from proxy.cache.statistics import (
     BY_WRITE,
     DAMAGED,
     EXPIRED,
+    OTHER_SCHEMA,
     REFUSED,
     RESTING,
     UNKNOWN_EPOCH,
@@ -106,6 +110,7 @@ _APART = Lookup(None, None, APART, 0.0)
 _RESTING = Lookup(None, None, RESTING, 0.0)
 _ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 """How a node of a cluster says that it is not, or not now, the one to ask."""
+_OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
 
 
 class ResultCache:
@@ -141,6 +146,7 @@ class ResultCache:
             prefix,
             self.tier,
             link.break_off,
+            self._schema_moved,
             clocks.lease,
             clocks.later,
             self.statistics,
@@ -154,6 +160,9 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
+
+    def _schema_moved(self, database: str) -> None:
+        self._mover.look_at_schema(database)
 
     # Lookups and fills
 
@@ -221,6 +230,9 @@ class ResultCache:
             epochs = b"" if None in reply else b"".join(reply)
             if len(epochs) != scope.width:
                 done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
+                return
+            if not self._knows_schema(scope, epochs):
+                done(_OTHER_SCHEMA)
                 return
             self.statistics.renewals += 1
             self._mover.learn(scope.epoch_keys, epochs)
@@ -344,7 +356,9 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
-        flight = self._flights.lead(scope, digest, epochs)
+        flight = None
+        if self._knows_schema(scope, epochs):
+            flight = self._flights.lead(scope, digest, epochs)
         if flight is not None:
             self._miss(scope, EXPIRED)
             fresh_after = self._mover.learn(scope.epoch_keys, epochs)
@@ -381,6 +395,9 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         self._miss(scope, reason)
+        if not self._knows_schema(scope, epochs):
+            done(_OTHER_SCHEMA)
+            return
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
 
         def landed(payload: bytes | None) -> None:
@@ -394,6 +411,13 @@ class ResultCache:
         flight = self._flights.join(scope, digest, epochs, landed)
         if flight is not None:
             done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+
+    def _knows_schema(self, scope: Scope, epochs: bytes) -> bool:
+        """Whether a ticket may be given: what fills by it has to know the schema of its epochs."""
+        if scope.schema.see(epochs[:TOKEN_SIZE]):
+            return True
+        self.statistics.bypasses[OTHER_SCHEMA] += 1
+        return False
 
     def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
         """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
@@ -489,6 +513,7 @@ class ResultCache:
             reads,
             self.statistics.rules[rule],
             self._codec.plain_header,
+            self._mover.schema(database),
         )
         self._scopes[database, label, reads, rule] = scope
         return scope
@@ -501,13 +526,17 @@ class ResultCache:
         names: frozenset[str],
         done: Callable[[], None],
         source: str = BY_WRITE,
+        planned: bytes | None = None,
     ) -> None:
         """After a write: invalidate all that was read from the tables `names`; "*" is the whole
         database. `done` is called when nothing from before is served any more by any process.
 
+        `planned`: the token of the schema by which `names` were found; where it is no longer the
+        current one, "*" moves as well. None: they are right by whichever.
+
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
-        self._mover.move(database, names, done, source)
+        self._mover.move(database, names, done, source, planned)
 
     def try_move(
         self,
@@ -523,6 +552,10 @@ class ResultCache:
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
         """Send a packed command of the change feed's; `done` gets its reply or a LinkLost."""
         self._link.request(command, done)
+
+    def schema(self, database: str) -> SchemaEpoch:
+        """What this process knows of the epoch of the database's schema."""
+        return self._mover.schema(database)
 
     def keys(self, database: str) -> KeySpace:
         """The keys of this database."""

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from proxy.cache.commands import STORE_SCRIPT, STORE_SCRIPT_SHA, argument, pack_head
 from proxy.cache.entry import DIGEST_SIZE, HEADER_SIZE, TOKEN_SIZE
-from proxy.cache.keys import EVERYTHING, KeySpace
+from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.statistics import RuleCounters
 
 
@@ -29,6 +30,7 @@ class Scope:
         "head",
         "names",
         "reads",
+        "schema",
         "stale",
         "width",
     )
@@ -40,9 +42,11 @@ class Scope:
         reads: tuple[str, ...],
         counters: RuleCounters,
         plain_header: Callable[[int], bytes],
+        schema: SchemaEpoch,
     ) -> None:
         self.database = keys.database
-        self.names = (EVERYTHING, *reads)
+        self.names = (SCHEMA, EVERYTHING, *reads)
+        self.schema = schema
         self.reads = frozenset(reads)
         self.counters = counters
         self.stale = 0.0

@@ -14,6 +14,7 @@ AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
 RESTING = "redis was too slow too often"
 APART = "other processes may not have found redis again"
+OTHER_SCHEMA = "the schema was changed elsewhere"
 
 BY_WRITE = "write"
 BY_FEED = "feed"
@@ -54,7 +55,7 @@ class Statistics:
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, RESTING), 0)
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, OTHER_SCHEMA, RESTING), 0)
     )
     stale_hits: int = 0
     """Those of `hits` after an entry's time, while another client was reading anew."""

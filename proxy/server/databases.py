@@ -207,6 +207,8 @@ class Database:
         counters = Counters()
         self.pools = Pools(name, settings, auth, counters, limits or Limits(settings))
         self._login = self.pools.monitor_login(own.monitor_user)
+        self._defaults: str | None = None
+        """`Catalogue.defaults` of the last one."""
         self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
         self.context = DatabaseContext(
             name=name,
@@ -312,6 +314,12 @@ class Database:
         return of_user
 
     def _replan(self, catalogue: Catalogue) -> None:
+        if self._defaults not in (None, catalogue.defaults):
+            # Who connected before has other settings than who does now: their answers to the same
+            # question may differ.
+            self.context.welcomes.clear()
+            self.pools.reconnect()
+        self._defaults = catalogue.defaults
         self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
 
     async def start(self) -> None:

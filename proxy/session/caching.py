@@ -60,7 +60,7 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
             "read committed",
             "read uncommitted",
         ):
-            return "the transaction reads from a snapshot"
+            return "the transaction has a snapshot or settings of its own"
     if not context.catalogue.usable_for_cache:
         return "the catalogue is being read again"
     if context.trust is not None:
@@ -107,7 +107,7 @@ def ask(
     if rule.refresh:
         _renew(context, client, batch, rule, done)
         return
-    shape = batch.shape
+    shape, catalogue = batch.shape, context.catalogue.current
 
     def keep(payload: bytes, right: Right) -> None:
         reply = add_preamble(shape, payload, IDLE)
@@ -117,7 +117,8 @@ def ask(
     def answered(lookup: Lookup) -> None:
         fill, ticket = None, lookup.ticket
         if ticket is not None:
-            if context.catalogue.usable_for_cache:
+            known = context.catalogue.current is catalogue  # the plan is of no older one
+            if known and context.catalogue.usable_for_cache:
                 fill = _fill(rule, ticket, lookup.fresh_after, keep if key else None)
             else:
                 cache.forgo(ticket)
@@ -160,12 +161,13 @@ def _renew(
 ) -> None:
     """As `ask` where the answer is to take the place of what is kept for the text without the
     hint that says so."""
-    cache = context.cache
+    cache, catalogue = context.cache, context.catalogue.current
     assert cache is not None
 
     def renewed(lookup: Lookup) -> None:
         ticket = lookup.ticket
-        if ticket is None or not context.catalogue.usable_for_cache:
+        known = context.catalogue.current is catalogue  # the plan is of no older one
+        if ticket is None or not known or not context.catalogue.usable_for_cache:
             done(None, None)
             return
         done(None, _fill(rule, ticket, lookup.fresh_after, None))

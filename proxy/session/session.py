@@ -279,7 +279,7 @@ class Session(Downstream):
                 OVERFLOW,
             )
         ):
-            transaction.note(plan)
+            transaction.note(plan, b"")
             transaction.deferred = batch.text if batch.text is not None else batch.bound[0].text
             transaction.status = IN_TRANSACTION
             facts.in_transaction = True
