@@ -4,6 +4,7 @@
     <prefix>:{<database>}:k:<key>              an application's own entry
     <prefix>:{<database>}:e:<table>            the epoch of a table
     <prefix>:{<database>}:e:*                  the epoch of the whole database
+    <prefix>:{<database>}:e:*schema            the epoch of its schema
     <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
     <prefix>:stats                             counters of all processes, a hash
     <prefix>:members                           processes that may answer from memory, a hash
@@ -20,6 +21,9 @@ from urllib.parse import quote
 
 EVERYTHING = "*"
 """The epoch name that stands for the whole database."""
+
+SCHEMA = "*schema"
+"""The epoch name of what the catalogue says; see `cache.schema`."""
 
 _GLOB_SPECIAL = b"*?[]\\"
 

@@ -24,7 +24,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
     if len(plans) == 1:
         return first
     strictest = max(plans, key=lambda plan: _SEVERITY[plan.access])
-    if strictest.access is Access.LOCAL:
+    if strictest.access is Access.LOCAL or any(plan.call is not None for plan in plans):
         strictest = replace(
             strictest,
             access=Access.REFUSE,

@@ -13,7 +13,7 @@ from proxy.config.settings import PoolSettings
 from proxy.pool.shared_listener import SharedListener, Subscriber, quoted
 from proxy.routing.plan import Plan
 from proxy.session import states
-from proxy.session.downstream import Downstream
+from proxy.session.recipient import Recipient
 from proxy.session.transaction import IDLE
 from proxy.sql.listening import Outlook, Step, Verb, too_involved
 from proxy.wire import errors
@@ -59,7 +59,7 @@ DoneWith = Callable[[PgError | None], None]
 class Listening(Subscriber):
     """See the module's docstring. Made at a session's first LISTEN."""
 
-    def __init__(self, session: Downstream, listener: SharedListener, most: int) -> None:
+    def __init__(self, session: Recipient, listener: SharedListener, most: int) -> None:
         self.outlook = Outlook()
         self.unshared = ""
         """Why the session listens on its own backend instead; "" where it doesn't."""

@@ -49,6 +49,7 @@ class Upstream(Revalidation):
         self._retries = 0
         cache = self._context.cache
         if plan.writes and cache is not None:
+            self._planned = self._context.planned()
             self._session.state = states.WAITING
             cache.announce(self._context.name, plan.writes, self._dispatch_unless_closed)
         else:
@@ -235,7 +236,7 @@ class Upstream(Revalidation):
             self._await_told(batch)
         self.unsynced = readies == 0
         if plan.effects:
-            transaction.note(plan)
+            transaction.note(plan, self._planned)
             if plan.settings_unknown:
                 transaction.touched |= settings_sync.named_in(batch)
             if plan.changes_schema:
@@ -490,10 +491,9 @@ class Upstream(Revalidation):
 
     def _deliver_invalidated(self, passed: bytes, cache: ResultCache) -> None:
         """Let the client have the end of its answer once what it wrote is out of the cache."""
-        moved = frozenset(self._client.transaction.writes)
         self._session.state = states.WAITING
         self._settling = True
-        cache.move(self._context.name, moved, lambda: self._deliver(passed))
+        self._invalidate(cache, lambda: self._deliver(passed))
 
     # When things go wrong
 
@@ -512,7 +512,8 @@ class Upstream(Revalidation):
         plan, batch = self._plan, self._batch
         assert batch is not None
         if self._relay.retry:
-            plan = self._context.plans.correct(plan, batch, reason)
+            plans = self._context.plans.of_user(self._client.user)
+            plan = plans.correct(plan, batch, reason)
             self.forgo()
             self._fill = None
         else:
@@ -638,9 +639,9 @@ class Upstream(Revalidation):
     def _drain(self, answer: bytes) -> None:
         """The client may know the end of its answer; it has to complete what it was sending."""
         self._relay.held = b""
-        cache, written = self._context.cache, frozenset(self._client.transaction.writes)
-        if cache is not None and written:
-            cache.move(self._context.name, written, lambda: self._session.write(answer))
+        cache = self._context.cache
+        if cache is not None and self._client.transaction.writes:
+            self._invalidate(cache, lambda: self._session.write(answer))
         else:
             self._session.write(answer)
 

@@ -42,6 +42,7 @@ class Rows(NamedTuple):
     """All functions, if there are any of the former."""
     trigger_functions: Sequence[Row] = ()
     unfed: Sequence[str] = ()
+    defaults: str = ""
 
 
 def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
@@ -68,6 +69,7 @@ def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
         setters=changing,
         trigger_setters=_trigger_setters(rows, changing, names),
         default_isolation=_isolation(rows.isolation),
+        defaults=rows.defaults,
         loaded=True,
     )
 
