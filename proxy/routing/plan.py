@@ -129,6 +129,8 @@ class Plan:
     """What decides on the channels that the session listens on, in order; see `sql.listening`."""
     asks_channels: bool = False
     """It calls pg_listening_channels()."""
+    signals: bool = False
+    """It calls pg_terminate_backend() or pg_cancel_backend()."""
     notifies: bool = False
     """NOTIFY or pg_notify() is in it."""
     occupies: frozenset[str] = frozenset()
@@ -166,6 +168,7 @@ class Plan:
             and not self.deallocates
             and not self.deallocates_all
             and not self.ends_transaction
+            and not self.signals
         )
         object.__setattr__(self, "listens", any(one.verb is Verb.LISTEN for one in self.steps))
         object.__setattr__(self, "effects", effects)

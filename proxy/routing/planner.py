@@ -106,6 +106,7 @@ class Planner:
             steps=in_order(each.step for each in statements),
             asks_channels=any(_asks_channels(each) for each in statements),
             notifies=any(_notifies(each) for each in statements),
+            signals=any(_signals(each) for each in statements),
             occupies=frozenset(each.occupies for each in statements if each.occupies is not None),
             pins=joined(verdict.pins for verdict in verdicts),
             leaves=any(verdict.leaves for verdict in verdicts),
@@ -279,6 +280,12 @@ def _rolls_back(statement: Statement, text: str) -> bool:
 
 def _asks_channels(statement: Statement) -> bool:
     return any(name.endswith("pg_listening_channels") for name in statement.functions)
+
+
+def _signals(statement: Statement) -> bool:
+    return any(
+        name.endswith(("pg_terminate_backend", "pg_cancel_backend")) for name in statement.functions
+    )
 
 
 def _notifies(statement: Statement) -> bool:

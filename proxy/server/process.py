@@ -170,6 +170,7 @@ class Process:
         results = self.cache.results if self.cache else None
         database = Database(name, settings, self.auth, results, self.security, self.limits)
         database.context.vacate = self.vacancies.begin
+        database.context.sessions = self.registry
         self.databases[name] = database
         self._topologies.append(database.context.topology)
         if self.seat is not None:

@@ -16,6 +16,7 @@ from proxy.routing.plan import Plan
 from proxy.session.client import Client
 from proxy.session.plans import PlanCache
 from proxy.session.prepared import PreparedRegistry
+from proxy.session.registry import Registry
 from proxy.session.vacancy import Vacancy
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters, Tally
@@ -90,6 +91,8 @@ class DatabaseContext:
     ) = None
     """Keeps Penstock away from databases (their names on the server) while a statement demands that
     nobody is connected to them; hands out what ends that."""
+    sessions: Registry | None = None
+    """All of the process."""
     listener: SharedListener = field(init=False)
     """Listens for all clients in transaction or statement mode."""
     notification_backlog: int = 0

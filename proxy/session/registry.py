@@ -70,6 +70,14 @@ class Registry:
             process_id = cancel_key.process_id(self._worker, cancel_key.new_session())
         return process_id
 
+    def told(self, process_id: int) -> "Session | None":
+        """The session whose client was told this number, if that is none of a server's process."""
+        those = self._sessions.get(process_id, {})
+        for session in those.values():
+            if len(those) == 1 and not session.keeps_backend:
+                return session
+        return None
+
     def remove(self, session: "Session") -> None:
         """The session is over."""
         key = self._keys.pop(session, None)

@@ -16,7 +16,7 @@ from proxy.net.clock import clock
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
-from proxy.session import cache_calls, caching, sequences, states
+from proxy.session import cache_calls, caching, sequences, signals, states
 from proxy.session.answers import CACHEABLE_SHAPES, answer, failure
 from proxy.session.batch import (
     CLOSES,
@@ -99,6 +99,11 @@ class Session(Downstream):
     def transport(self) -> Channel | None:
         """The client's connection; None before `start`."""
         return self._transport
+
+    @property
+    def keeps_backend(self) -> bool:
+        """Whether the client has a server connection to itself from its login on."""
+        return self.upstream.pooling.mode == "session"
 
     @property
     def gathering(self) -> bool:
@@ -255,10 +260,29 @@ class Session(Downstream):
             self.refuse(NO_TRANSACTIONS)
         elif plan.deallocates is not None and self._intake.forget(plan.deallocates.encode()):
             self._answer_command("DEALLOCATE", transaction.status)
+        elif plan.signals and self._signaled(batch):
+            pass
         elif sequences.looks_back(plan) and not self.upstream.has_sequences():
             self.refuse(sequences.LOST)
         else:
             return self._deferred(batch, plan)
+        return True
+
+    def _signaled(self, batch: Batch) -> bool:
+        """End another client, or cancel what it runs, if it is one of those that can be."""
+        sessions, call = self.context.sessions, signals.call_in(batch)
+        if sessions is None or call is None or self.upstream.unsynced:
+            return False
+        other = sessions.told(call.process_id)
+        if other is None or other.client.user != self.client.user:
+            return False
+        if not call.terminates:
+            other.upstream.cancel()
+        elif other.state != states.CLOSED:
+            other.upstream.expire(signals.TERMINATED)
+        self._answer(
+            answer(batch.shape, *signals.answer_of(call, batch), self.client.transaction.status)
+        )
         return True
 
     def _deferred(self, batch: Batch, plan: Plan) -> bool:
