@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     suites, known = load_suites(), load_known()
     stop, good = threading.Event(), True
-    for name in chosen.suite or suites:
+    for name in chosen.suite or [name for name, one in suites.items() if one.by_default]:
         try:
             ready = prepare(suites[name], Path(chosen.cache).resolve())
         except Unavailable as reason:

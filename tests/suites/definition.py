@@ -51,6 +51,7 @@ class Suite:
         arguments: for pytest, filled in likewise.
         tests: files or directories, relative to the sources; () for `arguments` to say.
         seconds: the longest that one run may take.
+        by_default: whether it is run where no suite is named.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Suite:
     setup: tuple[str, ...] = ()
     runner: str = "pytest"
     seconds: float = 900.0
+    by_default: bool = True
 
 
 @dataclass(frozen=True, slots=True)
