@@ -33,8 +33,10 @@ from proxy.cache.keys import (
     EVERYTHING,
     KeySpace,
     confirmations_channel,
+    is_pattern_epoch,
     members_key,
     moves_channel,
+    pattern_epoch,
     statistics_key,
 )
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
@@ -156,8 +158,12 @@ class CacheManager:
         """Store `value` under `key`. False if its ticket is out of date: nothing was stored."""
         options = options or SetOptions()
         ticket = options.ticket
-        if ticket is None and options.tables:
-            ticket = await self.ticket(options.tables)
+        patterns = await self._patterns_of(key)
+        if ticket is None and (options.tables or patterns):
+            ticket = await self.ticket((*options.tables, *patterns))
+        elif ticket is not None and patterns:
+            more = await self.ticket(patterns)
+            ticket = EntryTicket(ticket.names + more.names, ticket.epochs + more.epochs)
         names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
         name = self._keys.application(key)
         entry = b"".join(encode(name, epochs, _joined(names, value)))
@@ -168,6 +174,13 @@ class CacheManager:
                 return True
             keys = [*map(self._keys.epoch, names), name]
             return bool(await self._redis.eval(STORE_SCRIPT, len(keys), *keys, entry, milliseconds))
+
+    async def _patterns_of(self, key: str) -> tuple[str, ...]:
+        """The epochs on which the key depends by rules of `[[cache.invalidation]]`."""
+        async with self._redis_at_work(f"set {key!r}"):
+            listed = await self._redis.smembers(self._keys.patterns)
+        globs = sorted(_to_text(glob) for glob in listed)
+        return tuple(pattern_epoch(glob) for glob in globs if fnmatchcase(key, glob))
 
     async def delete(self, key: str) -> bool:
         """Remove `key`. False if it was not there."""
@@ -226,7 +239,13 @@ class CacheManager:
         names: set[str] = set()
         async for batch in self._scan(b"e:*"):
             names.update(_to_text(key[stem:]) for key in batch)
-        return tuple(sorted(name for name in names - {EVERYTHING} if fnmatchcase(name, tables)))
+        return tuple(
+            sorted(
+                name
+                for name in names - {EVERYTHING}
+                if fnmatchcase(name, tables) and not is_pattern_epoch(name)
+            )
+        )
 
     async def _tell(self, names: tuple[str, ...]) -> None:
         """Have every proxy drop what it holds of these tables in memory: see `members`."""

@@ -271,6 +271,24 @@ def _matched(globs: Iterable[str], names: list[str], path: Path, section: str) -
             yield Finding((*path, place), message, ", ".join(names) or None, nearest(glob, names))
 
 
+def _invalidations(settings: Settings) -> Iterator[Finding]:
+    rules, databases = settings.cache.invalidations, list(settings.databases)
+    yield from _twice([rule.name for rule in rules], ("cache", "invalidation"))
+    for index, rule in enumerate(rules):
+        path: Path = ("cache", "invalidation", index)
+        if settings.cache.redis is None:
+            yield Finding(path, "has nothing to invalidate: cache.redis is not set")
+        if not rule.writes:
+            yield Finding((*path, "writes"), "is empty: no write makes it invalidate anything")
+        if not rule.tables and not rule.keys:
+            message = f'the rule "{rule.name}" invalidates nothing: give it tables or keys'
+            yield Finding(path, message, 'tables = ["name*"] or keys = ["name:*"]')
+        if not rule.at_once and not rule.delay:
+            yield Finding((*path, "at_once"), "false needs a delay", 'delay = "500ms"')
+        if "*" not in databases:
+            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
+
+
 def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
     if settings.cache.redis is None and any(rule.enabled for rule in settings.cache.rules):
         message = "is not set and there are [[cache.rule]]s: nowhere to keep results"
@@ -492,6 +510,7 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "auth.auth_user",
         ),
     ),
+    (_invalidations, ("cache.invalidation", "cache.redis", "database")),
     (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
