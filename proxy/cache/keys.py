@@ -5,6 +5,8 @@
     <prefix>:{<database>}:e:<table>            the epoch of a table
     <prefix>:{<database>}:e:*                  the epoch of the whole database
     <prefix>:{<database>}:e:*schema            the epoch of its schema
+    <prefix>:{<database>}:e:~<pattern>         the epoch of application keys that match a pattern
+    <prefix>:{<database>}:p                    patterns that have an epoch, a set
     <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
     <prefix>:stats                             counters of all processes, a hash
     <prefix>:members                           processes that may answer from memory, a hash
@@ -24,6 +26,7 @@ EVERYTHING = "*"
 
 SCHEMA = "*schema"
 """The epoch name of what the catalogue says; see `cache.schema`."""
+_PATTERN = "~"
 
 _GLOB_SPECIAL = b"*?[]\\"
 
@@ -31,6 +34,17 @@ _GLOB_SPECIAL = b"*?[]\\"
 def to_bytes(text: str) -> bytes:
     """`text` as key bytes: UTF-8, and any name that PostgreSQL can hold survives."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def pattern_epoch(glob: str) -> str:
+    """The epoch name of all keys of applications that match the glob."""
+    return _PATTERN + glob
+
+
+def is_pattern_epoch(name: str) -> bool:
+    """Whether an epoch is of keys, not of a table. (A table whose name begins so is taken for one:
+    it is invalidated with others, but by no pattern.)"""
+    return name.startswith(_PATTERN)
 
 
 def escape_glob(literal: bytes) -> bytes:
@@ -88,6 +102,11 @@ class KeySpace:
     def application(self, key: str) -> bytes:
         """Key of an application's own entry."""
         return self.base + b"k:" + to_bytes(key)
+
+    @property
+    def patterns(self) -> bytes:
+        """Key of the set of patterns whose keys depend on an epoch."""
+        return self.base + b"p"
 
     def feed(self, what: str) -> bytes:
         """Key of what the processes on this Redis tell each other of the change feed."""

@@ -37,12 +37,13 @@ from zlib import crc32
 
 import hiredis
 
+from proxy.cache.cascades import Cascades, Effects
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
 from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
-from proxy.cache.keys import KeySpace, statistics_key
+from proxy.cache.keys import KeySpace, statistics_key, to_bytes
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
@@ -52,6 +53,7 @@ from proxy.cache.statistics import (
     ABSENT,
     APART,
     AWAY,
+    BY_DELAY,
     BY_WRITE,
     DAMAGED,
     EXPIRED,
@@ -160,6 +162,10 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
+        self._later = clocks.later
+        self._cascades: dict[str, Cascades] = {}
+        self._delayed: dict[tuple[str, float, frozenset[str]], bool] = {}
+        """Invalidations to come, and whether there was reason for another meanwhile."""
 
     def _schema_moved(self, database: str) -> None:
         self._mover.look_at_schema(database)
@@ -536,6 +542,8 @@ class ResultCache:
 
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.move(database, names, done, source, planned)
 
     def try_move(
@@ -547,6 +555,8 @@ class ResultCache:
     ) -> None:
         """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
         and nothing is owed. `source`: see `statistics.SOURCES`."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.try_move(database, names, source, finished)
 
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
@@ -563,7 +573,55 @@ class ResultCache:
 
     def announce(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
         """Before a write: the same, but `done` is called when Redis has acknowledged it."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=False)
         self._mover.announce(database, names, done)
+
+    def cascade(self, database: str, cascades: Cascades | None) -> None:
+        """What writes of this database invalidate besides their tables, from now on."""
+        if cascades is None:
+            self._cascades.pop(database, None)
+        else:
+            self._cascades[database] = cascades
+            if self._link.state is LinkState.UP:
+                self._list_patterns(self._link.request)
+
+    def _list_patterns(self, request: Request) -> None:
+        """Say which patterns have epochs on which keys of applications must depend."""
+        for database, cascades in self._cascades.items():
+            if cascades.patterns:
+                where = KeySpace(self._prefix, database).patterns
+                request(pack(b"SADD", where, *map(to_bytes, cascades.patterns)), self._count_error)
+
+    def cascaded(self, database: str, names: frozenset[str]) -> Effects | None:
+        """What a write to these tables invalidates by rules; None where there are none."""
+        cascades = self._cascades.get(database)
+        return None if cascades is None or not names else cascades.of(names)
+
+    def _cascaded(self, database: str, names: frozenset[str], *, ended: bool) -> frozenset[str]:
+        effects = self.cascaded(database, names)
+        if effects is None:
+            return names
+        if ended:
+            for delay, later in effects.later:
+                self._move_later((database, delay, later))
+        return effects.names
+
+    def _move_later(self, what: tuple[str, float, frozenset[str]]) -> None:
+        """Invalidate once more after the delay; twice, if this is asked for again until then."""
+        if what in self._delayed:
+            self._delayed[what] = True
+            return
+        self._delayed[what] = False
+        database, delay, names = what
+
+        def due() -> None:
+            again = self._delayed.pop(what)
+            self._mover.move(database, names, _nothing, BY_DELAY)
+            if again:
+                self._move_later(what)
+
+        self._later(delay, due)
 
     @property
     def identity(self) -> bytes:
@@ -602,6 +660,7 @@ class ResultCache:
         ready: Callable[[], None],
     ) -> None:
         """The link's listener: pay what is owed."""
+        self._list_patterns(request)
         self._mover.settle(incarnation, request, request_in_order, ready)
 
     def away(self) -> None:
@@ -624,6 +683,7 @@ class ResultCache:
         """Add what was counted since the last call to the hash that all processes share."""
         if self._link.state is not LinkState.UP:
             return
+        self._list_patterns(self._link.request)  # again and again: Redis may have lost them
         key = statistics_key(self._prefix)
         for name, number in self.statistics.flat():
             change = number - self._published.get(name, 0)
@@ -632,3 +692,7 @@ class ResultCache:
                 self._link.request(
                     pack(b"HINCRBY", key, name.encode(), b"%d" % change), self._count_error
                 )
+
+
+def _nothing() -> None:
+    pass

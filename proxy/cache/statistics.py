@@ -20,10 +20,12 @@ BY_WRITE = "write"
 BY_FEED = "feed"
 BY_SCHEMA = "schema"
 BY_RECONNECT = "reconnect"
+BY_DELAY = "delay"
 
-SOURCES = (BY_WRITE, BY_FEED, BY_SCHEMA, BY_RECONNECT)
-"""What moves epochs: writes through Penstock, the change feed, schema changes by others, and the
-start or return of a link to Redis. What `CacheManager` moves is counted in Redis alone."""
+SOURCES = (BY_WRITE, BY_FEED, BY_SCHEMA, BY_RECONNECT, BY_DELAY)
+"""What moves epochs: writes through Penstock, the change feed, schema changes by others, the start
+or return of a link to Redis, and rules that invalidate once more. What `CacheManager` moves is
+counted in Redis alone."""
 
 BY_PATTERN = "pattern"
 BY_CLEAR = "clear"

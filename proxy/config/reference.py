@@ -165,6 +165,14 @@ jitter = "10s"
 stale = "5s"
 empty_ttl = "1s"
 """,
+    "cache.invalidation": """\
+[[cache.invalidation]]
+name = "pages of products"
+writes = ["products", "prices"]
+tables = ["product_pages"]
+keys = ["product:*"]
+delay = "500ms"
+""",
     "database.NAME": """\
 [database.app]
 server_database = "app_production"

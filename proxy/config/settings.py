@@ -362,6 +362,24 @@ class CacheRule(Section):
     enabled: bool = Field(True, description="false: matching statements are never cached")
 
 
+class InvalidationRule(Section):
+    """What writes to some tables invalidate besides what was read there. All that match count."""
+
+    name: Name = Field(description="shown by `penstock explain`")
+    databases: tuple[Glob, ...] = Field(
+        (), description="only in databases whose name, as clients give it, matches one; none: all"
+    )
+    writes: tuple[Glob, ...] = Field(description="when a table that matches one is written")
+    tables: tuple[Glob, ...] = Field(
+        (), description="results read from these go too, as if these had been written"
+    )
+    keys: tuple[Glob, ...] = Field(
+        (), description="entries of applications go whose whole key matches one"
+    )
+    delay: Duration = Field(0.0, description="invalidate once more so long after; 0: only once")
+    at_once: bool = Field(True, description="false: only after the delay")
+
+
 class FeedSettings(Section):
     """The change feed: logical replication tells of writes by anybody, which invalidate results."""
 
@@ -433,6 +451,9 @@ class CacheSettings(Section):
         "encrypted by it is not served; unset: not encrypted",
     )
     rules: tuple[CacheRule, ...] = Field((), alias="rule", description="in order")
+    invalidations: tuple[InvalidationRule, ...] = Field(
+        (), alias="invalidation", description="what else writes invalidate"
+    )
 
     @property
     def has_store(self) -> bool:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from functools import partial
 
 from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
 from proxy.cache.calls import CacheCalls
+from proxy.cache.cascades import Cascades
 from proxy.cache.feed.feed import ON_DEMAND, Feed
 from proxy.cache.manager import CacheManager
 from proxy.cache.results import ResultCache
@@ -228,6 +230,7 @@ class Database:
             notification_backlog=settings.limits.notification_backlog,
         )
         self.context.calls = self._calls()
+        self._cascade(Catalogue())
         self.feed = self._new_feed()
         self.monitor = self._watch(topology)
         self._started = self._watching = False
@@ -321,6 +324,17 @@ class Database:
             self.pools.reconnect()
         self._defaults = catalogue.defaults
         self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
+        self._cascade(catalogue)
+
+    def _cascade(self, catalogue: Catalogue) -> None:
+        if self._results is not None:
+            rules = [
+                rule
+                for rule in self._settings.cache.invalidations
+                if not rule.databases
+                or any(fnmatchcase(self._name, glob) for glob in rule.databases)
+            ]
+            self._results.cascade(self._name, Cascades(rules, catalogue) if rules else None)
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""
