@@ -42,6 +42,7 @@ from proxy.cache.entry import CHECKSUM_SIZE, TOKEN_SIZE, encode
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key
+from proxy.cache.leases import Awaited, give_back, take
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
@@ -83,6 +84,8 @@ class Ticket(NamedTuple):
     epochs: bytes
     flight: Flight
     """Others who wait for this read: `ResultCache.fill` or `forgo` must be called."""
+    lease: bytes = b""
+    """The key of the lease that it holds, if any: the same goes for others elsewhere."""
 
 
 class Lookup(NamedTuple):
@@ -131,6 +134,8 @@ class ResultCache:
         self._link = link
         self._prefix = prefix
         self._lease_clock = clocks.lease
+        self._later = clocks.later
+        self._patience = patience
         members = Members(
             prefix,
             self.tier,
@@ -278,8 +283,56 @@ class ResultCache:
                 done(Lookup(payload, None, "coalesced", 0.0))
 
         flight = self._flights.join(scope, digest, epochs, landed)
-        if flight is not None:
+        if flight is None:
+            return
+        if flight is NO_FLIGHT or not self._members.company:
             done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+            return
+        lease = scope.lease(digest)
+
+        def taken(reply: Any) -> None:
+            if reply is None:
+                self._await(scope, digest, epochs, lease, over)
+                return
+            held = b"" if isinstance(reply, Exception) else lease
+            done(Lookup(None, Ticket(scope, digest, epochs, flight, held), reason, fresh_after))
+
+        def over(payload: bytes | None) -> None:
+            if payload is None:
+                done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+                return
+            self.statistics.coalesced += 1
+            done(Lookup(payload, None, "coalesced", 0.0))
+            self._flights.land(flight, payload)
+
+        self._link.request(take(lease, epochs, self._patience), taken)
+
+    def _await(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        lease: bytes,
+        over: Callable[[bytes | None], None],
+    ) -> None:
+        """Another process runs the read: wait for its entry."""
+
+        def find(reply: Any) -> bytes | None:
+            if type(reply) is not list:
+                return None
+            entry: bytes | None = reply.pop()
+            if None in reply or entry is None or len(b"".join(reply)) != scope.width:
+                return None
+            current = b"".join(reply)
+            payload = entry[scope.body :]
+            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
+            right = entry.startswith(scope.head + current)
+            checked = entry[scope.body - CHECKSUM_SIZE : scope.body] == check
+            return payload if right and checked else None
+
+        deadline = self._lease_clock() + self._patience
+        awaited = Awaited(scope, digest, epochs, lease, deadline, find, over)
+        awaited.look(lambda: self._link.request, self._lease_clock, self._later)
 
     def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
         """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
@@ -304,6 +357,7 @@ class ResultCache:
         link = self._link
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
+            self._give_back(ticket)
             return
         entry = encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round(ttl_seconds * 1000))
@@ -326,10 +380,16 @@ class ResultCache:
         link.request(
             ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
         )
+        self._give_back(ticket)
+
+    def _give_back(self, ticket: Ticket) -> None:
+        if ticket.lease:
+            self._link.request(give_back(ticket.lease), self._count_error)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""
         self._flights.land(ticket.flight, None)
+        self._give_back(ticket)
 
     def retain(
         self,

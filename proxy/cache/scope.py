@@ -31,6 +31,7 @@ class Scope:
         "database",
         "epoch_keys",
         "head",
+        "keys",
         "names",
         "reads",
         "schema",
@@ -46,6 +47,7 @@ class Scope:
         schema: SchemaEpoch,
     ) -> None:
         self.database = keys.database
+        self.keys = keys
         self.names = (SCHEMA, EVERYTHING, *reads)
         self.schema = schema
         self.reads = frozenset(reads)
@@ -71,6 +73,10 @@ class Scope:
     def lookup(self, digest: bytes) -> bytes:
         """MGET of the epochs, then the entry."""
         return self._lookup + hexlify(digest) + b"\r\n"
+
+    def lease(self, digest: bytes) -> bytes:
+        """Key of the lease on filling it."""
+        return self.keys.lease(digest)
 
     def life(self, digest: bytes) -> bytes:
         """PTTL of the entry."""
