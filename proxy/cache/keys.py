@@ -1,6 +1,7 @@
 """The layout of the keys in Redis.
 
     <prefix>:{<database>}:r:<label>:<digest>   a stored result
+    <prefix>:{<database>}:w:<digest>           a lease: who runs the read that many wait for
     <prefix>:{<database>}:k:<key>              an application's own entry
     <prefix>:{<database>}:e:<table>            the epoch of a table
     <prefix>:{<database>}:e:*                  the epoch of the whole database
@@ -98,6 +99,10 @@ class KeySpace:
     def epoch(self, name: str) -> bytes:
         """Key of the epoch of a table, or of the whole database for "*"."""
         return self.base + b"e:" + to_bytes(name)
+
+    def lease(self, digest: bytes) -> bytes:
+        """Key of the lease on a read."""
+        return self.base + b"w:" + hexlify(digest)
 
     def application(self, key: str) -> bytes:
         """Key of an application's own entry."""

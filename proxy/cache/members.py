@@ -145,6 +145,8 @@ class Members:
         self._missing: dict[bytes, bytes] | None = None
         """Others that were listed when this process had joined again, and have not renewed since;
         None: not known."""
+        self.company = True
+        """Whether other processes share this Redis, as far as is known."""
         self._renewal = 0
         self._told = 0
         self._waiting: dict[int, Waiting] = {}
@@ -253,8 +255,13 @@ class Members:
 
         request(pack(b"HSET", self._key, self.identity, b"%d" % self._renewal), added)
         request(pack(b"HGET", self._key, ROSTER), marked)
+        request(pack(b"HLEN", self._key), self._count)
         if self.apart and self._missing is not None:
             request(pack(b"HGETALL", self._key), self._look_for_missing)
+
+    def _count(self, listed: Any) -> None:
+        if isinstance(listed, int):
+            self.company = listed > 2  # this one and the mark
 
     def _refused(self, error: Exception) -> None:
         self._break_off(f"Redis refused what keeping answers in memory needs: {error}")

@@ -33,17 +33,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from struct import error as StructError
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import hiredis
 
 from proxy.cache.cascades import Cascades, Effects
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
+from proxy.cache.entry import TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key, to_bytes
+from proxy.cache.leases import Awaited, give_back, take
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
@@ -55,7 +55,6 @@ from proxy.cache.statistics import (
     AWAY,
     BY_DELAY,
     BY_WRITE,
-    DAMAGED,
     EXPIRED,
     OTHER_SCHEMA,
     REFUSED,
@@ -87,6 +86,8 @@ class Ticket(NamedTuple):
     epochs: bytes
     flight: Flight
     """Others who wait for this read: `ResultCache.fill` or `forgo` must be called."""
+    lease: bytes = b""
+    """The key of the lease that it holds, if any: the same goes for others elsewhere."""
 
 
 class Lookup(NamedTuple):
@@ -144,6 +145,8 @@ class ResultCache:
         self._codec = codec or Codec()
         self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
+        self._later = clocks.later
+        self._patience = patience
         members = Members(
             prefix,
             self.tier,
@@ -162,7 +165,6 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
-        self._later = clocks.later
         self._cascades: dict[str, Cascades] = {}
         self._delayed: dict[tuple[str, float, frozenset[str]], bool] = {}
         """Invalidations to come, and whether there was reason for another meanwhile."""
@@ -323,17 +325,12 @@ class ResultCache:
             done(self._miss(scope, UNKNOWN_EPOCH))
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
-        elif entry.startswith(scope.head + epochs):
-            if crc32(entry, crc32(digest)) == SOUND:
-                self._hit(scope, digest, epochs, entry[scope.body : -CHECK_SIZE], done, rights)
-            else:
-                self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            decoded = self._codec.decode(digest, entry, epochs)
-            if decoded.payload is None:
-                self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
+            found = self._codec.decode_plain(digest, entry, scope.head, epochs)
+            if found.payload is None:
+                self._miss_with_ticket(scope, found.reason, digest, epochs, done)
             else:
-                self._hit(scope, digest, epochs, decoded.payload, done, rights)
+                self._hit(scope, digest, epochs, found.payload, done, rights)
 
     def _hit(
         self,
@@ -415,8 +412,52 @@ class ResultCache:
                 done(Lookup(payload, None, "coalesced", 0.0))
 
         flight = self._flights.join(scope, digest, epochs, landed)
-        if flight is not None:
+        if flight is None:
+            return
+        if flight is NO_FLIGHT or not self._members.company:
             done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+            return
+        lease = scope.lease(digest)
+
+        def taken(reply: Any) -> None:
+            if reply is None:
+                self._await(scope, digest, epochs, lease, over)
+                return
+            held = b"" if isinstance(reply, Exception) else lease
+            done(Lookup(None, Ticket(scope, digest, epochs, flight, held), reason, fresh_after))
+
+        def over(payload: bytes | None) -> None:
+            if payload is None:
+                done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+                return
+            self.statistics.coalesced += 1
+            done(Lookup(payload, None, "coalesced", 0.0))
+            self._flights.land(flight, payload)
+
+        self._link.request(take(lease, epochs, self._patience), taken)
+
+    def _await(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        lease: bytes,
+        over: Callable[[bytes | None], None],
+    ) -> None:
+        """Another process runs the read: wait for its entry."""
+
+        def find(reply: Any) -> bytes | None:
+            if type(reply) is not list:
+                return None
+            entry: bytes | None = reply.pop()
+            if None in reply or entry is None or len(b"".join(reply)) != scope.width:
+                return None
+            current = b"".join(reply)
+            return self._codec.decode_plain(digest, entry, scope.head, current).payload
+
+        deadline = self._lease_clock() + self._patience
+        awaited = Awaited(scope, digest, epochs, lease, deadline, find, over)
+        awaited.look(lambda: self._link.request, self._lease_clock, self._later)
 
     def _knows_schema(self, scope: Scope, epochs: bytes) -> bool:
         """Whether a ticket may be given: what fills by it has to know the schema of its epochs."""
@@ -450,6 +491,7 @@ class ResultCache:
         link = self._link
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
+            self._give_back(ticket)
             return
         entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round((ttl_seconds + stale) * 1000))
@@ -472,14 +514,21 @@ class ResultCache:
         link.request(
             ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
         )
+        self._give_back(ticket)
+
+    def _give_back(self, ticket: Ticket) -> None:
+        if ticket.lease:
+            self._link.request(give_back(ticket.lease), self._count_error)
 
     def share(self, ticket: Ticket, payload: bytes) -> None:
         """Give the result to who waits for it, and keep nothing."""
         self._flights.land(ticket.flight, payload)
+        self._give_back(ticket)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""
         self._flights.land(ticket.flight, None)
+        self._give_back(ticket)
 
     def retain(
         self,

@@ -440,7 +440,9 @@ class CacheSettings(Section):
         64 << 20, ge=0, description="of each process, for answers without asking Redis; 0: none"
     )
     coalesce: Duration = Field(
-        5.0, description="longest wait for the same read by another client; 0: each reads itself"
+        5.0,
+        description="longest wait for the same read by another client, of whichever process; "
+        "0: each reads itself",
     )
     compress_above: Bytes = Field(
         32 << 10, description="longer results are compressed by zstd in Redis; 0: none"
