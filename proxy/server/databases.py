@@ -229,12 +229,17 @@ class Database:
         )
         self.context.calls = self._calls()
         self._cascade(Catalogue())
+        self.catalogue.look_for_keys(self._key_columns())
         self.feed = self._new_feed()
         self.monitor = self._watch(topology)
         self._started = self._watching = False
         self._vacant: set[object] = set()
         """Who demands that it is left alone."""
         self._changing = asyncio.Lock()
+
+    def _key_columns(self) -> tuple[str, ...]:
+        rules = rules_of(self._settings.cache.rules, self._name)
+        return tuple(sorted({rule.key for rule in rules if rule.key is not None}))
 
     def _calls(self) -> CacheCalls | None:
         """What carries out calls of the schema `penstock`."""
@@ -439,6 +444,7 @@ class Database:
                 if self._watching:
                     await self.monitor.start()
             self.catalogue.move(context.topology.primary.address, login)
+        self.catalogue.look_for_keys(self._key_columns())
         if (settings.routing, settings.cache, own) != (old.routing, old.cache, old_own):
             self._replan(self.catalogue.current)
 

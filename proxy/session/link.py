@@ -47,6 +47,8 @@ class Link(Borrower):
         self._plan: Plan = NOTHING
         self._literals: tuple[bytes | None, ...] = ()
         self._fill: caching.Fill | None = None
+        self._moves: frozenset[str] = frozenset()
+        """Epochs that the batch's writes move."""
         self._pool: Pool | None = None
         self._pools: dict[str, Pool] = {}
         """Those used so far, by node."""

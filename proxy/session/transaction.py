@@ -34,7 +34,9 @@ class Transaction:
     read_committed: bool = True
     """False: a cached result could be newer than the transaction's snapshot."""
     writes: set[str] = field(default_factory=set)
-    """Epoch names to move when it ends."""
+    """Tables written, "*" for any."""
+    moves: set[str] = field(default_factory=set)
+    """Epoch names to move when it ends: those of `writes`, or of keys in them."""
     wrote: bool = False
     schema_changes: int = 0
     touched: set[str] = field(default_factory=set)
@@ -52,11 +54,12 @@ class Transaction:
     seen_open: float = 0.0
     """time.perf_counter() when a sweep for time-outs first saw it open; 0 before."""
 
-    def note(self, plan: Plan) -> None:
-        """A statement of this plan is about to run."""
+    def note(self, plan: Plan, moves: frozenset[str] | None = None) -> None:
+        """A statement of this plan is about to run. `moves`: the epochs of its writes."""
         self.effects = True
         if plan.writes:
             self.writes |= plan.writes
+            self.moves |= plan.writes if moves is None else moves
             self.wrote = True
         if plan.settings:
             self.touched |= plan.settings

@@ -16,7 +16,7 @@ from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
-from proxy.session import caching, settings_sync, states
+from proxy.session import caching, keyed, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary, steps_of
 from proxy.session.listening import UNCLEAR
@@ -48,9 +48,12 @@ class Upstream(Revalidation):
         self._batch, self._plan, self._literals, self._fill = batch, plan, literals, fill
         self._retries = 0
         cache = self._context.cache
+        self._moves = plan.writes
         if plan.writes and cache is not None:
+            if plan.pinned_write is not None:
+                self._moves = keyed.epochs_moved(plan, batch, literals, self._client.utf8)
             self._session.state = states.WAITING
-            cache.announce(self._context.name, plan.writes, self._dispatch_unless_closed)
+            cache.announce(self._context.name, self._moves, self._dispatch_unless_closed)
         else:
             self._dispatch()
 
@@ -233,7 +236,7 @@ class Upstream(Revalidation):
             self._await_told(batch)
         self.unsynced = readies == 0
         if plan.effects:
-            transaction.note(plan)
+            transaction.note(plan, self._moves)
             if plan.settings_unknown:
                 transaction.touched |= settings_sync.named_in(batch)
             if plan.changes_schema:
@@ -455,7 +458,7 @@ class Upstream(Revalidation):
 
     def _deliver_invalidated(self, passed: bytes, cache: ResultCache) -> None:
         """Let the client have the end of its answer once what it wrote is out of the cache."""
-        moved = frozenset(self._client.transaction.writes)
+        moved = frozenset(self._client.transaction.moves)
         self._session.state = states.WAITING
         self._settling = True
         cache.move(self._context.name, moved, lambda: self._deliver(passed))
