@@ -10,6 +10,7 @@ from proxy.session.binding import decode_parameters
 from proxy.sharding.keys import (
     TYPES_BY_NAME,
     Key,
+    KeyType,
     UnreadableKey,
     key_from_binary,
     key_from_number,
@@ -44,6 +45,16 @@ def epochs_moved(plan: Plan, batch: Batch, literals: Literals, utf8: bool) -> fr
         return plan.writes
     names = _names(pinned, batch, literals, utf8)
     return plan.writes - {pinned.table} | names if names else plan.writes
+
+
+def group_of_text(kind: KeyType, value: bytes) -> int | None:
+    """The group of a value as the server writes it, in its own encoding; None where it can't be
+    told."""
+    try:
+        key = key_from_text_bytes(value, kind) if value.isascii() else None
+    except UnreadableKey:
+        return None
+    return None if key is None else _group(key)
 
 
 def _names(pinned: Pinned, batch: Batch, literals: Literals, utf8: bool) -> frozenset[str]:
