@@ -6,6 +6,8 @@
 #   make setup                the virtual environment, and what `make compiled` makes
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
+#   make nightly              the cache's promise over ten minutes and a million operations
+#   make mutations [ARGS=..]  the cache's guards taken out one by one: their tests must fail
 #   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
 #   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II; writes docs/performance.md
 #   make check                format, lint, types, import contracts, unit tests
@@ -31,7 +33,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled suites regress bench check format lock clean
+.PHONY: setup compiled demo test test-compiled nightly mutations suites regress bench check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP) compiled
@@ -86,6 +88,13 @@ test-compiled: $(COMPILED)
 test: $(STAMP)
 	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" $(ARGS)
 	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
+
+nightly: $(STAMP)
+	PENSTOCK_HISTORY_SECONDS=660 PENSTOCK_HISTORY_OPERATIONS=1000000 \
+		$(BIN)/pytest -s tests/faults/cache/test_history.py $(ARGS)
+
+mutations: $(STAMP)
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 # ARGS=--help lists what can be chosen; Ctrl-C ends it at any time.
 suites: $(STAMP)

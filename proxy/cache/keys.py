@@ -8,6 +8,7 @@
     <prefix>:{<database>}:e:*                  the epoch of the whole database
     <prefix>:{<database>}:e:~<pattern>         the epoch of application keys that match a pattern
     <prefix>:{<database>}:p                    patterns that have an epoch, a set
+    <prefix>:{<database>}:e:*schema            the epoch of its schema
     <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
     <prefix>:stats                             counters of all processes, a hash
     <prefix>:members                           processes that may answer from memory, a hash
@@ -31,6 +32,8 @@ KEY_GROUPS = 1024
 must agree. It bounds what has to be kept of keys; a write ends the entries of its group."""
 
 _PATTERN = "~"
+SCHEMA = "*schema"
+"""The epoch name of what the catalogue says; see `cache.schema`."""
 
 _GLOB_SPECIAL = b"*?[]\\"
 
@@ -64,7 +67,7 @@ def moved_with(names: Iterable[str]) -> frozenset[str]:
         moved.add(name)
         if "#" in name:
             moved.add(name.partition("#")[0])
-        if name != EVERYTHING and not _is_key(name):
+        if name not in (EVERYTHING, SCHEMA) and not _is_key(name):
             moved.add(all_keys_epoch(name))
     return frozenset(moved)
 

@@ -26,11 +26,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from proxy.cache.codec import Codec, codec_for
 from proxy.cache.commands import ROSTER, STORE_SCRIPT
-from proxy.cache.entry import decode, encode, token_source
-from proxy.cache.errors import CacheUnavailable
+from proxy.cache.entry import token_source
+from proxy.cache.errors import CacheError, CacheUnavailable
 from proxy.cache.keys import (
     EVERYTHING,
+    SCHEMA,
     KeySpace,
     confirmations_channel,
     is_pattern_epoch,
@@ -42,7 +44,11 @@ from proxy.cache.keys import (
     table_of,
 )
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
+from proxy.cache.places import site_of
 from proxy.cache.statistics import BY_CLEAR, BY_PATTERN, hit_rate
+from proxy.config.settings import CacheSettings
+from proxy.config.transport import SYSTEM_CAS, RedisTlsSettings
+from proxy.net.contexts import lowest_version
 
 _BATCH = 1000
 _SAMPLE = 200
@@ -94,6 +100,12 @@ class CacheStats:
     counters: dict[str, int] = field(default_factory=dict)
     """All of them, "rule:<name>:hits" and the like included."""
 
+    @property
+    def saved_seconds(self) -> float:
+        """What the hits would have taken on servers, by the average read of each rule."""
+        saved = (count for name, count in self.counters.items() if name.endswith(":saved_ms"))
+        return sum(saved) / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryUsage:
@@ -110,15 +122,25 @@ class CacheManager:
     """The cache of one database. Every method raises CacheUnavailable where Redis can't be reached
     or refuses: an operator's command never does nothing in silence."""
 
-    def __init__(self, redis: Redis, prefix: str, database: str) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, database: str, codec: Codec | None = None
+    ) -> None:
         # redis-py types its replies as bytes or str, whichever it was told to give: bytes here.
         self._redis: Any = redis
         self._prefix = prefix
         self._keys = KeySpace(prefix, database)
         self._new_token = token_source()
+        self._codec = codec or Codec()
 
     @classmethod
-    def from_url(cls, url: str, prefix: str, database: str, timeout: float = 5.0) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        prefix: str,
+        database: str,
+        timeout: float = 5.0,
+        codec: Codec | None = None,
+    ) -> Self:
         """A manager with connections of its own, made when first needed. `timeout`: seconds per
         command. Raises ValueError for an unusable URL."""
         redis = Redis.from_url(
@@ -127,7 +149,17 @@ class CacheManager:
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
         )
-        return cls(redis, prefix, database)
+        return cls(redis, prefix, database, codec)
+
+    @classmethod
+    async def open(cls, settings: CacheSettings, database: str, timeout: float = 5.0) -> Self:
+        """A manager on the Redis that the settings name: behind Sentinels and in a cluster on the
+        primary as it is now. After a failover its commands raise CacheUnavailable: open another.
+
+        Raises CacheUnavailable where the primary isn't known, ValueError for an unusable URL and
+        TlsError where files of TLS can't be used."""
+        redis = await open_redis(settings, timeout)
+        return cls(redis, settings.key_prefix, database, codec_for(settings))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -141,10 +173,11 @@ class CacheManager:
         name = self._keys.application(key)
         async with self._redis_at_work(f"get {key!r}"):
             stored = await self._redis.get(name)
-            decoded = decode(name, stored) if stored is not None else None
-            if decoded is None:
+            if stored is None:
                 return None
-            epochs, payload = decoded
+            epochs, payload, _ = self._codec.decode(name, stored)
+            if payload is None:
+                return None
             tables, value = _split(payload)
             if tables and await self._epochs(tables) != epochs:
                 return None
@@ -168,7 +201,7 @@ class CacheManager:
             ticket = EntryTicket(ticket.names + more.names, ticket.epochs + more.epochs)
         names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
         name = self._keys.application(key)
-        entry = b"".join(encode(name, epochs, _joined(names, value)))
+        entry = b"".join(self._codec.encode(name, epochs, _joined(names, value)))
         milliseconds = max(1, round(options.ttl * 1000))
         async with self._redis_at_work(f"set {key!r}"):
             if not names:
@@ -242,7 +275,9 @@ class CacheManager:
         names: set[str] = set()
         async for batch in self._scan(b"e:*"):
             names.update(_to_text(key[stem:]) for key in batch)
-        known = {table_of(name) for name in names - {EVERYTHING} if not is_pattern_epoch(name)}
+        known = {
+            table_of(name) for name in names - {EVERYTHING, SCHEMA} if not is_pattern_epoch(name)
+        }
         return tuple(sorted(name for name in known if fnmatchcase(name, tables)))
 
     async def _tell(self, names: tuple[str, ...]) -> None:
@@ -333,6 +368,42 @@ class CacheManager:
             yield
         except (RedisError, OSError) as error:
             raise CacheUnavailable(f"could not {what}: Redis: {error}") from error
+
+
+async def open_redis(settings: CacheSettings, timeout: float) -> Redis:
+    """A client of redis-py's on the Redis that the settings name, as `CacheManager.open`."""
+    site = site_of(settings)
+    try:
+        where = await site.locate()
+    except CacheError as error:
+        raise CacheUnavailable(f"could not find Redis: {error}") from error
+    finally:
+        site.close()
+    options: dict[str, Any] = {
+        "db": where.database,
+        "username": where.username,
+        "password": where.password,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
+    }
+    if where.path is not None:
+        return Redis(unix_socket_path=where.path, **options)
+    tls = _tls_options(settings.tls) if where.tls is not None else {}
+    return Redis(host=where.host, port=where.port, **options, **tls)
+
+
+def _tls_options(tls: RedisTlsSettings) -> dict[str, Any]:
+    return {
+        "ssl": True,
+        "ssl_certfile": tls.cert_file,
+        "ssl_keyfile": tls.key_file,
+        "ssl_ca_certs": None if tls.ca_file == SYSTEM_CAS else tls.ca_file,
+        "ssl_cert_reqs": "none" if tls.mode == "require" else "required",
+        "ssl_check_hostname": tls.mode == "verify-full",
+        "ssl_min_version": lowest_version(tls),
+        "ssl_ciphers": tls.ciphers or None,
+    }
 
 
 def _joined(names: tuple[str, ...], value: bytes) -> bytes:

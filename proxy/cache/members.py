@@ -58,7 +58,7 @@ import structlog
 
 from proxy.cache.commands import CLAIM_SCRIPT, REMOVE_SCRIPT, ROSTER, pack
 from proxy.cache.errors import LinkLost
-from proxy.cache.keys import confirmations_channel, members_key, moves_channel, to_bytes
+from proxy.cache.keys import SCHEMA, confirmations_channel, members_key, moves_channel, to_bytes
 from proxy.cache.link import Request
 from proxy.cache.statistics import Statistics
 from proxy.cache.tier import Tier
@@ -100,18 +100,24 @@ class Waiting:
 
 
 class Members:
-    """See the module's docstring. `clock`: `lease_clock`. `later`: the event loop's call_later.
-    `reunion`: seconds within which whoever can reach Redis has it again after a loss."""
+    """See the module's docstring. `schema_moved`: told of each database whose schema others have
+    changed, so that nobody has to find out by a lookup in vain. `clock`: `lease_clock`. `later`:
+    the event loop's call_later. `reunion`: seconds within which whoever can reach Redis has it
+    again after a loss. `cautious`: another server may have taken the place of Redis, and others
+    may not have noticed yet."""
 
     def __init__(
         self,
         prefix: str,
         tier: Tier,
         break_off: Callable[[str], None],
+        schema_moved: Callable[[str], None],
         clock: Callable[[], float],
         later: Later,
         statistics: Statistics,
         reunion: float,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.identity = hexlify(urandom(8))
         self._prefix = prefix
@@ -122,10 +128,12 @@ class Members:
         """To be listened to before `join`."""
         self._tier = tier
         self._break_off = break_off
+        self._schema_moved = schema_moved
         self._clock = clock
         self._later = later
         self._statistics = statistics
         self._reunion = reunion
+        self._cautious = cautious
         self._request: Request | None = None
         """Of the connection on which this process has joined."""
         self._roster: bytes | None = None
@@ -168,7 +176,7 @@ class Members:
                 self._unknown_until = self._clock() + WAIT_SECONDS
             self._request = request
             self._joins += 1
-            if self._joins == 1:
+            if self._joins == 1 and not (self._cautious and age < _OLD_MARK_SECONDS):
                 joined()
                 return
             joins = self._joins
@@ -280,7 +288,10 @@ class Members:
         if channel == self._moves:
             mover, number, database, *names = parts
             if mover != self.identity:
-                self._tier.invalidate(_text(database), frozenset(map(_text, names)))
+                moved = frozenset(map(_text, names))
+                self._tier.invalidate(_text(database), moved)
+                if SCHEMA in moved:
+                    self._schema_moved(_text(database))
                 if number != b"0" and self._request is not None:
                     answer = self.identity + b"\0" + number
                     where = confirmations_channel(self._prefix, mover)

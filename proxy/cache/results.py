@@ -16,6 +16,8 @@ Why no hit is older than a write whose second move was acknowledged before the l
    fills nothing until, on a new connection, the "*" of the database was moved. It is moved too at
    the start of the process and whenever the server is another incarnation: data that a server read
    back from disk may hold old epochs together with their entries.
+5. Which tables a result depends on is told by the catalogue, which may be outdated: the schema has
+   an epoch too, one of those in every entry (see `schema`).
 
 The store is conditional as well. Correctness needs only the lookup's comparison; the condition
 keeps a late fill from taking the place of a newer entry.
@@ -36,14 +38,16 @@ from zlib import crc32
 import hiredis
 
 from proxy.cache.cascades import Cascades, Effects
+from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECKSUM_SIZE, encode
+from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key, to_bytes
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
@@ -53,8 +57,9 @@ from proxy.cache.statistics import (
     BY_WRITE,
     DAMAGED,
     EXPIRED,
-    INVALIDATED,
+    OTHER_SCHEMA,
     REFUSED,
+    RESTING,
     UNKNOWN_EPOCH,
     Statistics,
 )
@@ -104,6 +109,10 @@ class Lookup(NamedTuple):
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
+_RESTING = Lookup(None, None, RESTING, 0.0)
+_ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""How a node of a cluster says that it is not, or not now, the one to ask."""
+_OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
 
 
 class ResultCache:
@@ -112,7 +121,8 @@ class ResultCache:
 
     `databases`: those known at the start; others are enrolled when first named. `clocks`: as
     `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
-    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`."""
+    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`.
+    `codec`: makes entries of payloads. `cautious`: see `Members`."""
 
     def __init__(
         self,
@@ -123,21 +133,27 @@ class ResultCache:
         memory: int = 0,
         patience: float = 0.0,
         reunion: float = 2.0,
+        codec: Codec | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
         self._link = link
         self._prefix = prefix
+        self._codec = codec or Codec()
         self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
         members = Members(
             prefix,
             self.tier,
             link.break_off,
+            self._schema_moved,
             clocks.lease,
             clocks.later,
             self.statistics,
             reunion,
+            cautious=cautious,
         )
         self._members = members
         self._mover = EpochMover(
@@ -150,6 +166,9 @@ class ResultCache:
         self._cascades: dict[str, Cascades] = {}
         self._delayed: dict[tuple[str, float, frozenset[str]], bool] = {}
         """Invalidations to come, and whether there was reason for another meanwhile."""
+
+    def _schema_moved(self, database: str) -> None:
+        self._mover.look_at_schema(database)
 
     # Lookups and fills
 
@@ -218,6 +237,9 @@ class ResultCache:
             if len(epochs) != scope.width:
                 done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
                 return
+            if not self._knows_schema(scope, epochs):
+                done(_OTHER_SCHEMA)
+                return
             self.statistics.renewals += 1
             self._mover.learn(scope.epoch_keys, epochs)
             ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
@@ -252,6 +274,10 @@ class ResultCache:
         if self._members.apart:
             self.statistics.bypasses[APART] += 1
             done(_APART)
+            return None
+        if self._link.resting:
+            self.statistics.bypasses[RESTING] += 1
+            done(_RESTING)
             return None
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
@@ -298,23 +324,34 @@ class ResultCache:
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
         elif entry.startswith(scope.head + epochs):
-            body = scope.body
-            payload = entry[body:]
-            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
-            if entry[body - CHECKSUM_SIZE : body] == check:
-                if scope.stale and rights and rights[0].expires <= self._lease_clock():
-                    self._outlived(scope, digest, epochs, payload, done)
-                    return
-                statistics = self.statistics
-                statistics.hits += 1
-                statistics.bytes_served += len(payload)
-                scope.counters.hits += 1
-                done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
+            if crc32(entry, crc32(digest)) == SOUND:
+                self._hit(scope, digest, epochs, entry[scope.body : -CHECK_SIZE], done, rights)
             else:
                 self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
-            self._miss_with_ticket(scope, reason, digest, epochs, done)
+            decoded = self._codec.decode(digest, entry, epochs)
+            if decoded.payload is None:
+                self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
+            else:
+                self._hit(scope, digest, epochs, decoded.payload, done, rights)
+
+    def _hit(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+        rights: list[Right] | None,
+    ) -> None:
+        if scope.stale and rights and rights[0].expires <= self._lease_clock():
+            self._outlived(scope, digest, epochs, payload, done)
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
 
     def _outlived(
         self,
@@ -325,7 +362,9 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
-        flight = self._flights.lead(scope, digest, epochs)
+        flight = None
+        if self._knows_schema(scope, epochs):
+            flight = self._flights.lead(scope, digest, epochs)
         if flight is not None:
             self._miss(scope, EXPIRED)
             fresh_after = self._mover.learn(scope.epoch_keys, epochs)
@@ -344,6 +383,8 @@ class ResultCache:
             return _AWAY
         self.statistics.errors += 1
         self.statistics.bypasses[REFUSED] += 1
+        if str(reply).startswith(_ELSEWHERE):
+            self._link.break_off(f"Redis refused a lookup: {reply}")
         return _REFUSED
 
     def _miss(self, scope: Scope, reason: str) -> Lookup:
@@ -360,6 +401,9 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         self._miss(scope, reason)
+        if not self._knows_schema(scope, epochs):
+            done(_OTHER_SCHEMA)
+            return
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
 
         def landed(payload: bytes | None) -> None:
@@ -373,6 +417,13 @@ class ResultCache:
         flight = self._flights.join(scope, digest, epochs, landed)
         if flight is not None:
             done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+
+    def _knows_schema(self, scope: Scope, epochs: bytes) -> bool:
+        """Whether a ticket may be given: what fills by it has to know the schema of its epochs."""
+        if scope.schema.see(epochs[:TOKEN_SIZE]):
+            return True
+        self.statistics.bypasses[OTHER_SCHEMA] += 1
+        return False
 
     def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
         """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
@@ -400,7 +451,7 @@ class ResultCache:
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
             return
-        entry = encode(ticket.digest, ticket.epochs, payload)
+        entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round((ttl_seconds + stale) * 1000))
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
@@ -462,7 +513,14 @@ class ResultCache:
             self._scopes.clear()
             self._mover.forget()
         self._mover.enrol(database)
-        scope = Scope(KeySpace(self._prefix, database), label, reads, self.statistics.rules[rule])
+        scope = Scope(
+            KeySpace(self._prefix, database),
+            label,
+            reads,
+            self.statistics.rules[rule],
+            self._codec.plain_header,
+            self._mover.schema(database),
+        )
         self._scopes[database, label, reads, rule] = scope
         return scope
 
@@ -474,15 +532,19 @@ class ResultCache:
         names: frozenset[str],
         done: Callable[[], None],
         source: str = BY_WRITE,
+        planned: bytes | None = None,
     ) -> None:
         """After a write: invalidate all that was read from the tables `names`; "*" is the whole
         database. `done` is called when nothing from before is served any more by any process.
+
+        `planned`: the token of the schema by which `names` were found; where it is no longer the
+        current one, "*" moves as well. None: they are right by whichever.
 
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
         if self._cascades:
             names = self._cascaded(database, names, ended=True)
-        self._mover.move(database, names, done, source)
+        self._mover.move(database, names, done, source, planned)
 
     def try_move(
         self,
@@ -500,6 +562,10 @@ class ResultCache:
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
         """Send a packed command of the change feed's; `done` gets its reply or a LinkLost."""
         self._link.request(command, done)
+
+    def schema(self, database: str) -> SchemaEpoch:
+        """What this process knows of the epoch of the database's schema."""
+        return self._mover.schema(database)
 
     def keys(self, database: str) -> KeySpace:
         """The keys of this database."""
@@ -565,7 +631,8 @@ class ResultCache:
     @property
     def usable(self) -> bool:
         """Redis answers, nothing is owed to it, and it is asked."""
-        return self._link.state is LinkState.UP and not self._members.apart
+        link = self._link
+        return link.state is LinkState.UP and not link.resting and not self._members.apart
 
     @property
     def apart(self) -> bool:

@@ -1,23 +1,20 @@
 """What lookups of one kind have in common, worked out once: packed keys, epochs, counters."""
 
 from binascii import hexlify
+from collections.abc import Callable
 
 from proxy.cache.commands import STORE_SCRIPT, STORE_SCRIPT_SHA, argument, pack_head
-from proxy.cache.entry import (
-    CHECKSUM_SIZE,
-    DIGEST_SIZE,
-    HEADER_SIZE,
-    TOKEN_SIZE,
-    header,
-)
-from proxy.cache.keys import EVERYTHING, KeySpace
+from proxy.cache.entry import DIGEST_SIZE, HEADER_SIZE, TOKEN_SIZE
+from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.statistics import RuleCounters
 
 
 class Scope:
     """All lookups with the same database, label, tables read and rule.
 
-    Raises struct.error where a statement reads more tables than an entry can name.
+    `plain_header`: `Codec.plain_header`. Raises struct.error where a statement reads more tables
+    than an entry can name.
     """
 
     __slots__ = (
@@ -33,23 +30,31 @@ class Scope:
         "head",
         "names",
         "reads",
+        "schema",
         "stale",
         "width",
     )
 
     def __init__(
-        self, keys: KeySpace, label: str, reads: tuple[str, ...], counters: RuleCounters
+        self,
+        keys: KeySpace,
+        label: str,
+        reads: tuple[str, ...],
+        counters: RuleCounters,
+        plain_header: Callable[[int], bytes],
+        schema: SchemaEpoch,
     ) -> None:
         self.database = keys.database
-        self.names = (EVERYTHING, *reads)
+        self.names = (SCHEMA, EVERYTHING, *reads)
+        self.schema = schema
         self.reads = frozenset(reads)
         self.counters = counters
         self.stale = 0.0
         """Seconds for which entries may be served after their time, while one client reads anew."""
         self.epoch_keys = [keys.epoch(name) for name in self.names]
-        self.head = header(len(self.names))
-        """How an entry of this scope begins; its epochs follow."""
-        self.body = HEADER_SIZE + len(self.names) * TOKEN_SIZE + CHECKSUM_SIZE
+        self.head = plain_header(len(self.names))
+        """How a plain entry of this scope begins; its epochs follow."""
+        self.body = HEADER_SIZE + len(self.names) * TOKEN_SIZE
         """Where the payload of such an entry begins."""
         self.width = len(self.names) * TOKEN_SIZE
         """Of its epochs, in bytes."""

@@ -5,9 +5,9 @@ that it can be left out where one of those is known to be wrong already.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from proxy.config.findings import Finding
 from proxy.config.nodes import node_names
 from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
@@ -20,22 +20,13 @@ from proxy.config.settings import (
     RoutingRule,
     Settings,
 )
+from proxy.config.store_checks import STORE_KEYS, one_store, some_store
 from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
 """The database name that opens the admin console instead of a database."""
 MOST_SHARDS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check has to say of the key at `path`, which may be absent."""
-
-    path: Path
-    message: str
-    allowed: str | None = None
-    suggestion: str | None = None
 
 
 Check = Callable[[Settings], Iterator[Finding]]
@@ -287,7 +278,7 @@ def _invalidations(settings: Settings) -> Iterator[Finding]:
     yield from _twice([rule.name for rule in rules], ("cache", "invalidation"))
     for index, rule in enumerate(rules):
         path: Path = ("cache", "invalidation", index)
-        if settings.cache.redis is None:
+        if not settings.cache.has_store:
             yield Finding(path, "has nothing to invalidate: cache.redis is not set")
         if not rule.writes:
             yield Finding((*path, "writes"), "is empty: no write makes it invalidate anything")
@@ -300,12 +291,6 @@ def _invalidations(settings: Settings) -> Iterator[Finding]:
             yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
 
 
-def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
-    if settings.cache.redis is None and any(rule.enabled for rule in settings.cache.rules):
-        message = "is not set and there are [[cache.rule]]s: nowhere to keep results"
-        yield Finding(("cache", "redis"), message, '"redis://host:port/db"')
-
-
 def _feeds(settings: Settings) -> Iterator[Finding]:
     places: list[tuple[Path, FeedSettings]] = [(("cache", "feed"), settings.cache.feed)]
     for name, database in settings.databases.items():
@@ -313,7 +298,7 @@ def _feeds(settings: Settings) -> Iterator[Finding]:
             places.append((("database", name, "feed"), database.feed))
     names = [user.name for user in settings.auth.users]
     for path, feed in places:
-        if feed.enabled and settings.cache.redis is None:
+        if feed.enabled and not settings.cache.has_store:
             message = "has nothing to invalidate: cache.redis is not set"
             yield Finding((*path, "enabled"), message)
         if feed.user is not None and feed.user not in names and settings.auth.auth_file is None:
@@ -403,12 +388,6 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         allowed = '"session" or "off" with server.workers above 1, or one worker'
         yield Finding(("routing", "read_your_writes"), message, allowed)
     allowed = f"{workers} or more, or fewer server.workers"
-    for path, pool in _pools(settings):
-        if path != ("pool",) and "size" not in pool.model_fields_set:
-            continue
-        if pool.size < workers:
-            message = f"{pool.size} connections can't be divided among {workers} workers"
-            yield Finding((*path, "size"), message, allowed)
     if settings.server.max_client_connections < workers:
         message = f"fewer clients than the {workers} workers that they are divided among"
         yield Finding(("server", "max_client_connections"), message, f"{workers} or more")
@@ -486,6 +465,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
         _feeds,
         (
             "cache.redis",
+            "cache.sentinels",
+            "cache.cluster",
             "cache.feed",
             "cache.rule",
             "database.*.feed",
@@ -505,6 +486,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_monitor_users, ("database.*.monitor_user", "auth.users.*.name", "auth.auth_file")),
     (_rule_names, ("cache.rule.*.name", "routing.rule.*.name")),
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
+    (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
+    (one_store, STORE_KEYS),
     (
         _cache_keys,
         ("cache.rule.*.granularity", "cache.rule.*.key", "cache.rule.*.tables"),
@@ -525,8 +508,10 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "auth.auth_user",
         ),
     ),
-    (_invalidations, ("cache.invalidation", "cache.redis", "database")),
-    (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
+    (
+        _invalidations,
+        ("cache.invalidation", "cache.redis", "cache.sentinels", "cache.cluster", "database"),
+    ),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
     (
@@ -535,9 +520,6 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "server.workers",
             "server.max_client_connections",
             "routing.read_your_writes",
-            "pool.size",
-            "database.*.pool.size",
-            "auth.users.*.pool.size",
             *(f"limits.{key}" for key in DIVIDED_LIMITS),
             *(f"database.*.{key}" for key in DIVIDED_CAPS),
             *(f"auth.users.*.{key}" for key in DIVIDED_CAPS),

@@ -40,7 +40,7 @@ from proxy.sql.statement import KeyValue, Kind, Parameter, Scan, Statement
 _PINNABLE: Final = frozenset((Kind.INSERT, Kind.UPDATE, Kind.DELETE))
 _MOST_VALUES: Final = 16
 """Keys that one write may name."""
-_OF_EPOCHS: Final = ("#", "@", "~")
+_OF_EPOCHS: Final = ("#", "@", "~", "*")
 """Signs that a keyed table's name must not have: they make the names of epochs."""
 
 

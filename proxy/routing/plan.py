@@ -127,7 +127,8 @@ class Plan:
     """Settings that get their start-up value, or EVERY_SETTING; for a string of one statement."""
     resets_all: bool = False
     sets_transaction: bool = False
-    """SET TRANSACTION: isolation may differ from what BEGIN said."""
+    """SET TRANSACTION or SET LOCAL: isolation may differ from what BEGIN said, settings from the
+    session's."""
     pins: str | None = None
     leaves: bool = False
     """It may leave on its connection what only the server can tell of afterwards."""

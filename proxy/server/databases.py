@@ -216,6 +216,8 @@ class Database:
         counters = Counters()
         self.pools = Pools(name, settings, auth, counters, limits or Limits(settings))
         self._login = self.pools.monitor_login(own.monitor_user)
+        self._defaults: str | None = None
+        """`Catalogue.defaults` of the last one."""
         self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
         self.context = DatabaseContext(
             name=name,
@@ -258,11 +260,10 @@ class Database:
 
     def _calls(self) -> CacheCalls | None:
         """What carries out calls of the schema `penstock`."""
-        url, results = self._settings.cache.redis, self._results
-        if url is None or results is None:
+        settings, results, name = self._settings.cache, self._results, self._name
+        if results is None:
             return None
-        prefix, name = self._settings.cache.prefix, self._name
-        return CacheCalls(lambda: CacheManager.from_url(url, prefix, name), lambda: results.usable)
+        return CacheCalls(lambda: CacheManager.open(settings, name), lambda: results.usable)
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         feed = self.feed
@@ -344,6 +345,12 @@ class Database:
             if results is not None:
                 everything = frozenset((EVERYTHING,))
                 results.move(self._name, everything, lambda: None, BY_SCHEMA)
+        if self._defaults not in (None, catalogue.defaults):
+            # Who connected before has other settings than who does now: their answers to the same
+            # question may differ.
+            self.context.welcomes.clear()
+            self.pools.reconnect()
+        self._defaults = catalogue.defaults
         self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
         self._cascade(catalogue)
 

@@ -61,7 +61,7 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
             "read committed",
             "read uncommitted",
         ):
-            return "the transaction reads from a snapshot"
+            return "the transaction has a snapshot or settings of its own"
     if not context.catalogue.usable_for_cache:
         return "the catalogue is being read again"
     if context.trust is not None:
@@ -112,7 +112,7 @@ def ask(
     if rule.refresh:
         _renew(context, client, batch, rule, reads, done)
         return
-    shape = batch.shape
+    shape, catalogue = batch.shape, context.catalogue.current
 
     def keep(payload: bytes, right: Right) -> None:
         reply = add_preamble(shape, payload, IDLE)
@@ -122,7 +122,8 @@ def ask(
     def answered(lookup: Lookup) -> None:
         fill, ticket = None, lookup.ticket
         if ticket is not None:
-            if context.catalogue.usable_for_cache:
+            known = context.catalogue.current is catalogue  # the plan is of no older one
+            if known and context.catalogue.usable_for_cache:
                 fill = _fill(rule, ticket, lookup.fresh_after, keep if key else None)
             else:
                 cache.forgo(ticket)
@@ -164,12 +165,13 @@ def _renew(
 ) -> None:
     """As `ask` where the answer is to take the place of what is kept for the text without the
     hint that says so."""
-    cache = context.cache
+    cache, catalogue = context.cache, context.catalogue.current
     assert cache is not None
 
     def renewed(lookup: Lookup) -> None:
         ticket = lookup.ticket
-        if ticket is None or not context.catalogue.usable_for_cache:
+        known = context.catalogue.current is catalogue  # the plan is of no older one
+        if ticket is None or not known or not context.catalogue.usable_for_cache:
             done(None, None)
             return
         done(None, _fill(rule, ticket, lookup.fresh_after, None))
@@ -235,12 +237,16 @@ def remembered_reply(answer: Answer, status: int) -> bytes:
     return answer.reply if status == IDLE else answer.reply[:-_READY_SIZE] + ready_for_query(status)
 
 
-def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
-    """Store an answer that has been relayed whole, if it is one that can be kept."""
+def keep(cache: ResultCache, fill: Fill, captured: bytes | None, seconds: float) -> None:
+    """Store an answer that has been relayed whole, if it is one that can be kept. `seconds`: how
+    long the client has waited for it."""
     kept = None if captured is None else strip_preamble(captured)
     if kept is None:
         cache.forgo(fill.ticket)
         return
+    counters = fill.ticket.scope.counters
+    counters.reads += 1
+    counters.read_seconds += seconds
     retain, ttl = fill.retain, _life(fill, kept)
     if ttl <= 0:
         cache.share(fill.ticket, kept)

@@ -66,6 +66,21 @@ def combine(plans: Sequence[Plan]) -> Plan:
     )
 
 
+def executing(execute: Plan, target: Plan) -> Plan:
+    """The plan of an EXECUTE in SQL of a statement that the protocol has prepared."""
+    if target.shard is None:
+        return combine([execute, target])
+    return replace(
+        execute,
+        access=Access.REFUSE,
+        refusal=Refusal(
+            errors.FEATURE_NOT_SUPPORTED,
+            "EXECUTE in SQL can't run a statement on sharded tables that the protocol has prepared",
+            "run it by the protocol, or send the statement itself",
+        ),
+    )
+
+
 def _restores(plans: Sequence[Plan]) -> frozenset[str]:
     restored: frozenset[str] = frozenset()
     for plan in plans:

@@ -30,7 +30,7 @@ from proxy.session.batch import (
     Batch,
 )
 from proxy.session.client import Client
-from proxy.session.combine import NOTHING, combine, on_primary, unexecuted
+from proxy.session.combine import NOTHING, combine, executing, on_primary, unexecuted
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
@@ -211,17 +211,26 @@ class Session(Downstream):
             return plans.of_unknown("standard_conforming_strings is off")
         if batch.text is not None:
             plan, self._literals = plans.of_text(batch.text, utf8)
+            if plan.executes is not None:
+                target = self._intake.execute(batch)
+                if target is not None:
+                    return executing(plan, plans.of_prepared(target, utf8))
             return plan
         bound = batch.bound
         if batch.unseen or batch.end == FUNCTION_CALL:
             return plans.of_unknown("its text was not seen by Penstock")
         if len(bound) == 1:
-            return plans.of_prepared(bound[0], utf8)
+            return self._plan_of_bound(bound[0], utf8)
         if bound:
-            return combine([plans.of_prepared(one, utf8) for one in dict.fromkeys(bound)])
+            return combine([self._plan_of_bound(one, utf8) for one in dict.fromkeys(bound)])
         if batch.described is not None:
             return unexecuted(plans.of_prepared(batch.described, utf8))
         return NOTHING
+
+    def _plan_of_bound(self, prepared: Prepared, utf8: bool) -> Plan:
+        plans, runs = self.context.plans, prepared.runs
+        plan = plans.of_prepared(prepared, utf8)
+        return plan if runs is None else executing(plan, plans.of_prepared(runs, utf8))
 
     def _go_upstream(self, fill: caching.Fill | None) -> None:
         assert self._batch is not None
@@ -270,7 +279,7 @@ class Session(Downstream):
                 OVERFLOW,
             )
         ):
-            transaction.note(plan)
+            transaction.note(plan, b"")
             transaction.deferred = batch.text if batch.text is not None else batch.bound[0].text
             transaction.status = IN_TRANSACTION
             facts.in_transaction = True

@@ -40,7 +40,8 @@ class Catalogue:
     cascades: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Tables that foreign keys' ON DELETE/UPDATE actions may change with the key table."""
     triggers: frozenset[str] = frozenset()
-    """Tables with user triggers or rules: a write to them may write anything."""
+    """Tables with user triggers, rules, or defaults and checks that call volatile functions: a
+    write to them may write anything."""
     row_security: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
     unfed: frozenset[str] = frozenset()
@@ -56,6 +57,8 @@ class Catalogue:
     """The same for tables whose triggers do."""
     default_isolation: str = "read committed"
     """"mixed" where a role or database setting differs from the server's."""
+    defaults: str = ""
+    """What ALTER ROLE and ALTER DATABASE have SET, as one text: a connection begins with it."""
     loaded: bool = False
     """False: nothing is known; every function counts as volatile but PostgreSQL's plainest, and
     nothing may be cached."""

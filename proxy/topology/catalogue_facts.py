@@ -45,6 +45,7 @@ class Rows(NamedTuple):
     keys: Sequence[Row] = ()
     """A row for each relation that shares its name with one that has a key column, and each of its
     own key columns; without a column where it has none."""
+    defaults: str = ""
 
 
 def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
@@ -72,6 +73,7 @@ def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
         setters=changing,
         trigger_setters=_trigger_setters(rows, changing, names),
         default_isolation=_isolation(rows.isolation),
+        defaults=rows.defaults,
         loaded=True,
     )
 

@@ -72,10 +72,18 @@ FROM pg_constraint
 WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
 """
 
+# Besides triggers and rules: defaults and checks that call what may write.
 _TRIGGERS = """
 SELECT tgrelid AS relation FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
 UNION
 SELECT ev_class FROM pg_rewrite WHERE rulename <> '_RETURN' AND ev_enabled <> 'D'
+UNION
+SELECT coalesce(a.adrelid, c.conrelid)
+FROM pg_depend d JOIN pg_proc p ON p.oid = d.refobjid
+LEFT JOIN pg_attrdef a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+LEFT JOIN pg_constraint c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
+WHERE d.refclassid = 'pg_proc'::regclass AND p.oid >= 16384 AND p.provolatile = 'v'
+      AND coalesce(a.adrelid, c.conrelid, 0) <> 0
 """
 
 _OF_USERS = """
@@ -97,6 +105,13 @@ _TRIGGER_FUNCTIONS = """
 SELECT t.tgrelid AS relation, p.proname::text AS name
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+"""
+
+_DEFAULTS = """
+SELECT string_agg(concat_ws(' ', setdatabase, setrole, setconfig), E'\\n'
+                  ORDER BY setdatabase, setrole)
+FROM pg_db_role_setting
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
 _ISOLATION = """
@@ -159,7 +174,8 @@ _FINGERPRINTED = (
     ("pg_proc", "oid", "true"),
     ("pg_rewrite", "oid", "true"),
     ("pg_trigger", "oid", "NOT tgisinternal"),
-    ("pg_constraint", "oid", "contype = 'f'"),
+    ("pg_constraint", "oid", "contype IN ('f', 'c')"),
+    ("pg_attrdef", "oid", "true"),
     ("pg_namespace", "oid", "nspname !~ '^pg_(toast_)?temp'"),
     ("pg_inherits", "inhrelid", "true"),
     ("pg_db_role_setting", "setrole", "true"),
@@ -235,6 +251,7 @@ async def _read(connection: Connection, publication: str | None, keys: Sequence[
         inherits=[(row[0], row[1]) for row in await connection.fetch(_INHERITS)],
         cascades=[(row[0], row[1]) for row in await connection.fetch(_CASCADES)],
         triggers=[row[0] for row in await connection.fetch(_TRIGGERS)],
+        defaults=await connection.fetchval(_DEFAULTS) or "",
         isolation=(await connection.fetch(_ISOLATION))[0],
         setters=setters,
         definitions=await connection.fetch(_DEFINITIONS) if setters else (),

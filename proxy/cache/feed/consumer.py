@@ -22,7 +22,7 @@ from proxy.cache.feed.gathering import Gathering, KeyOf, epochs_touched
 from proxy.cache.feed.position import Position, follows
 from proxy.cache.feed.progress import Pending, Progress
 from proxy.cache.feed.store import FeedStore
-from proxy.cache.keys import EVERYTHING
+from proxy.cache.keys import EVERYTHING, SCHEMA
 from proxy.cache.statistics import BY_FEED
 from proxy.config.settings import FeedSettings
 from proxy.pool.backend import Backend
@@ -47,6 +47,7 @@ _EPOCH: Final = 946_684_800
 """2000-01-01, from which PostgreSQL counts, in Unix time."""
 
 _EVERYTHING_ALONE: Final = frozenset((EVERYTHING,))
+_WITH_SCHEMA: Final = frozenset((EVERYTHING, SCHEMA))
 _XLOG_DATA: Final = ord("w")
 _CHANGES: Final = b"IUD"
 _KIND_AT: Final = 25
@@ -301,13 +302,14 @@ class Consumer:
             relations |= one.relations
         if any(one.schema_changed for one in due):
             around.catalogue.invalidate()
-            names = _EVERYTHING_ALONE
+            names = _WITH_SCHEMA
         else:
             names = epochs_touched(relations, around.catalogue.current)
             if names == _EVERYTHING_ALONE:  # what the catalogue doesn't know is new
                 for one in due:
                     one.schema_changed = True
                 around.catalogue.invalidate()
+                names = _WITH_SCHEMA
         await around.store.move(names, BY_FEED)
         self._progress.moved(due)
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.cache.entry import entry_digest
 from proxy.cache.results import Lookup
@@ -79,10 +80,10 @@ class Cache:
         raise AssertionError(f"not served: {found}")
 
 
-def open_cache(url: str, timeout: float = TIMEOUT, coalesce: float = 0.0) -> Cache:
-    """A cache that begins to connect. Without `coalesce`, a look-up after one that was not filled
-    doesn't wait for that."""
-    settings = CacheSettings(redis=url, timeout=timeout, reconnect_interval=0.05, coalesce=coalesce)
-    service = start_cache(settings, [DATABASE])
+def open_cache(url: str | None, **options: Any) -> Cache:
+    """A cache that begins to connect, with these settings. Unless they say otherwise, a look-up
+    after one that was not filled doesn't wait for that."""
+    defaults = {"timeout": TIMEOUT, "reconnect_interval": 0.05, "coalesce": 0.0}
+    service = start_cache(CacheSettings(redis=url, **{**defaults, **options}), [DATABASE])
     assert service is not None
     return Cache(service)

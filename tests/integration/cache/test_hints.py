@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.databases import Database
-from tests.integration.cache.feed.feeds import RULE, Reader, metric, prepare
+from tests.integration.cache.feed.feeds import RULE, Reader, eventually, metric, prepare
 from tests.proxies import Proxy, running_proxy
 
 PLAIN = "SELECT version FROM c_plain WHERE id = 1"
@@ -58,6 +58,16 @@ def test_a_hint_keeps_a_statement_out(cached: Proxy) -> None:
         assert reader.read(PLAIN) == [(0,)]
 
 
+def test_what_hits_have_saved_is_estimated(cached: Proxy) -> None:
+    def saved() -> float:
+        return metric(cached, "penstock_cache_rule_saved_seconds", 'rule="all"')
+
+    with Reader(cached) as reader:
+        reader.keep(PLAIN)
+        before = saved()
+        eventually(lambda: bool(reader.read(PLAIN)) and saved() > before, "hits save time")
+
+
 @pytest.mark.parametrize("told", ["", "cache ttl=60"])
 def test_refresh_replaces_the_entry_for_every_process(
     cached: Proxy, tmp_path: Path, told: str
@@ -101,6 +111,6 @@ def test_what_is_not_understood_is_shown(cached: Proxy) -> None:
     with Reader(cached) as reader:
         reader.keep(PLAIN)  # by then the catalogue is loaded
         hint = "/* penstock: refesh, refresh */"
-        shown = dict(reader.read(f"SHOW ROUTE FOR {hint} {PLAIN}"))
+        shown = {str(row[0]): row[1] for row in reader.read(f"SHOW ROUTE FOR {hint} {PLAIN}")}
     assert shown["hints not understood"] == "refesh"
     assert str(shown["cache"]).endswith("the hint has what is kept replaced")

@@ -104,6 +104,10 @@ class Server:
     def pttl(self, key: bytes) -> int:
         return round(LIFE * 1000) if key in self.data else -2
 
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self.data.get(key)
+        return value
+
     def mget(self, *keys: bytes) -> list[bytes | None]:
         return [self.data.get(key) for key in keys]
 
@@ -151,6 +155,7 @@ class ModelLink:
         self.state = LinkState.CONNECTING
         self.request: Request = self._refuse
         self.congested = False
+        self.resting = False
         self.cache: ResultCache
         self.alive = True
         """The server knows this connection; the process may not have noticed that it doesn't."""

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.cache.codec import Codec
 from proxy.cache.flights import NO_FLIGHT
 from proxy.cache.keys import KeySpace
 from proxy.cache.results import Ticket
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import RuleCounters
 from proxy.routing.plan import CachePlan
@@ -18,7 +20,10 @@ NONE = command_complete("SELECT 0")
 ONE = data_row(["1"]) + command_complete("SELECT 1")
 PLAN = CachePlan("r", 60.0, 1 << 20, ("t",), "t")
 TICKET = Ticket(
-    Scope(KeySpace("p", "d"), "t", ("t",), RuleCounters()), bytes(16), bytes(32), NO_FLIGHT
+    Scope(KeySpace("p", "d"), "t", ("t",), RuleCounters(), Codec().plain_header, SchemaEpoch()),
+    bytes(16),
+    bytes(32),
+    NO_FLIGHT,
 )
 
 
