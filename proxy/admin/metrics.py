@@ -237,7 +237,7 @@ def _rule_metrics(cache: Statistics) -> Iterator[Metric]:
     )
     saved = GaugeMetricFamily(
         "penstock_cache_rule_saved_seconds",
-        "What the hits of each rule would have taken, had each taken as long as its reads on average.",
+        "What the hits of each rule would have taken at the average of its reads.",
         labels=["rule"],
     )
     for rule, counters in rules:
