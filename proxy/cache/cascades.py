@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from proxy.cache.keys import EVERYTHING, pattern_epoch
+from proxy.cache.keys import EVERYTHING, pattern_epoch, table_of
 from proxy.config.settings import InvalidationRule
 from proxy.routing.relations import resolve_reads
 from proxy.sql.catalogue import Catalogue
@@ -47,7 +47,7 @@ class Cascades:
         return found
 
     def _find(self, written: frozenset[str]) -> Effects:
-        at_once, reached = set(written), set(written)
+        at_once, reached = set(written), {*written, *map(table_of, written)}
         later: dict[float, set[str]] = {}
         waiting = [] if EVERYTHING in written else list(self._rules)
         due = [one for one in waiting if _fires(one[0], reached)]

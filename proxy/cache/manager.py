@@ -37,9 +37,11 @@ from proxy.cache.keys import (
     confirmations_channel,
     is_pattern_epoch,
     members_key,
+    moved_with,
     moves_channel,
     pattern_epoch,
     statistics_key,
+    table_of,
 )
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
 from proxy.cache.places import site_of
@@ -106,6 +108,12 @@ class CacheStats:
     hit_rate: float
     counters: dict[str, int] = field(default_factory=dict)
     """All of them, "rule:<name>:hits" and the like included."""
+
+    @property
+    def saved_seconds(self) -> float:
+        """What the hits would have taken on servers, by the average read of each rule."""
+        saved = (count for name, count in self.counters.items() if name.endswith(":saved_ms"))
+        return sum(saved) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +269,8 @@ class CacheManager:
         A table without an epoch has no usable entry and no fill on its way."""
         names = await self._matching(tables)
         if names:
-            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in names})
+            moved = moved_with(names)
+            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in moved})
             source = BY_CLEAR if tables == EVERYTHING else BY_PATTERN
             await self._redis.hincrby(statistics_key(self._prefix), f"moves:{source}", 1)
         return names
@@ -274,13 +283,10 @@ class CacheManager:
         names: set[str] = set()
         async for batch in self._scan(b"e:*"):
             names.update(_to_text(key[stem:]) for key in batch)
-        return tuple(
-            sorted(
-                name
-                for name in names - {EVERYTHING, SCHEMA}
-                if fnmatchcase(name, tables) and not is_pattern_epoch(name)
-            )
-        )
+        known = {
+            table_of(name) for name in names - {EVERYTHING, SCHEMA} if not is_pattern_epoch(name)
+        }
+        return tuple(sorted(name for name in known if fnmatchcase(name, tables)))
 
     async def _tell(self, names: tuple[str, ...]) -> None:
         """Have every proxy drop what it holds of these tables in memory: see `members`."""
@@ -289,7 +295,7 @@ class CacheManager:
         own = hexlify(urandom(8))
         async with self._redis.pubsub(ignore_subscribe_messages=True) as inbox:
             await inbox.subscribe(confirmations_channel(self._prefix, own))
-            message = move_message(own, 1, self._keys.database, frozenset(names))
+            message = move_message(own, 1, self._keys.database, moved_with(names))
             await self._redis.publish(moves_channel(self._prefix), message)
             listed = await self._redis.hgetall(members_key(self._prefix))
             deadline = lease_clock() + WAIT_SECONDS

@@ -64,7 +64,7 @@ from proxy.cache.statistics import (
 )
 from proxy.cache.tier import Right, Tier, View
 
-_MAX_SCOPES = 10_000
+_MAX_SCOPES = 20_000
 
 
 class Clocks(NamedTuple):

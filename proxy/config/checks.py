@@ -262,6 +262,17 @@ def _matched(globs: Iterable[str], names: list[str], path: Path, section: str) -
             yield Finding((*path, place), message, ", ".join(names) or None, nearest(glob, names))
 
 
+def _cache_keys(settings: Settings) -> Iterator[Finding]:
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if rule.granularity == "key" and rule.key is None:
+            yield Finding((*path, "granularity"), '"key" needs the column', 'key = "COLUMN"')
+        if rule.granularity == "key" and not rule.tables:
+            yield Finding((*path, "granularity"), '"key" needs tables', 'tables = ["NAME"]')
+        if rule.granularity != "key" and rule.key is not None:
+            yield Finding((*path, "key"), "is not used", 'with granularity = "key"')
+
+
 def _invalidations(settings: Settings) -> Iterator[Finding]:
     rules, databases = settings.cache.invalidations, list(settings.databases)
     yield from _twice([rule.name for rule in rules], ("cache", "invalidation"))
@@ -477,6 +488,10 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
     (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
     (one_store, STORE_KEYS),
+    (
+        _cache_keys,
+        ("cache.rule.*.granularity", "cache.rule.*.key", "cache.rule.*.tables"),
+    ),
     (
         _cache_lives,
         ("cache.rule.*.ttl", "cache.rule.*.jitter", "cache.rule.*.empty_ttl"),

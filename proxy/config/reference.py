@@ -156,6 +156,12 @@ ttl = "5s"
 max_size = "64kB"
 
 [[cache.rule]]
+name = "baskets"
+tables = ["baskets", "basket_items"]
+granularity = "key"
+key = "user_id"
+
+[[cache.rule]]
 name = "people"
 tables = ["users"]
 databases = ["app"]

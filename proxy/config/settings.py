@@ -359,6 +359,15 @@ class CacheRule(Section):
         description="a hit misses no write, by anybody, that was acknowledged longer before the "
         "query; 0: `cache.feed.max_lag` holds",
     )
+    granularity: Literal["table", "key"] = Field(
+        "table",
+        description="what a write ends of the rule's `tables`: all, or only what was read by an "
+        "equality on `key` where both are pinned to values",
+    )
+    key: Name | None = Field(
+        None,
+        description='the key column, with `granularity = "key"`: an integer, text, varchar or uuid',
+    )
     enabled: bool = Field(True, description="false: matching statements are never cached")
 
 
