@@ -165,6 +165,16 @@ def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
         "reason",
         _sum(counters.cache_bypasses, cache.bypasses),
     )
+    yield _count(
+        "penstock_cache_stale_hits",
+        "Those of penstock_cache_hits after an entry's TTL, while another client read anew.",
+        cache.stale_hits,
+    )
+    yield _count(
+        "penstock_cache_renewals",
+        "Reads that a hint had run to replace what the cache held.",
+        cache.renewals,
+    )
     yield _count("penstock_cache_fills", "Results put into the cache.", cache.fills)
     unfilled = {"epoch moved": cache.refused_fills, "redis is away": cache.dropped_fills}
     yield _tally(

@@ -26,9 +26,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from proxy.cache.codec import Codec, codec_for
 from proxy.cache.commands import ROSTER, STORE_SCRIPT
-from proxy.cache.entry import decode, encode, token_source
-from proxy.cache.errors import CacheUnavailable
+from proxy.cache.entry import token_source
+from proxy.cache.errors import CacheError, CacheUnavailable
 from proxy.cache.keys import (
     EVERYTHING,
     SCHEMA,
@@ -39,7 +40,11 @@ from proxy.cache.keys import (
     statistics_key,
 )
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
+from proxy.cache.places import site_of
 from proxy.cache.statistics import BY_CLEAR, BY_PATTERN, hit_rate
+from proxy.config.settings import CacheSettings
+from proxy.config.transport import SYSTEM_CAS, RedisTlsSettings
+from proxy.net.contexts import lowest_version
 
 _BATCH = 1000
 _SAMPLE = 200
@@ -107,15 +112,25 @@ class CacheManager:
     """The cache of one database. Every method raises CacheUnavailable where Redis can't be reached
     or refuses: an operator's command never does nothing in silence."""
 
-    def __init__(self, redis: Redis, prefix: str, database: str) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, database: str, codec: Codec | None = None
+    ) -> None:
         # redis-py types its replies as bytes or str, whichever it was told to give: bytes here.
         self._redis: Any = redis
         self._prefix = prefix
         self._keys = KeySpace(prefix, database)
         self._new_token = token_source()
+        self._codec = codec or Codec()
 
     @classmethod
-    def from_url(cls, url: str, prefix: str, database: str, timeout: float = 5.0) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        prefix: str,
+        database: str,
+        timeout: float = 5.0,
+        codec: Codec | None = None,
+    ) -> Self:
         """A manager with connections of its own, made when first needed. `timeout`: seconds per
         command. Raises ValueError for an unusable URL."""
         redis = Redis.from_url(
@@ -124,7 +139,17 @@ class CacheManager:
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
         )
-        return cls(redis, prefix, database)
+        return cls(redis, prefix, database, codec)
+
+    @classmethod
+    async def open(cls, settings: CacheSettings, database: str, timeout: float = 5.0) -> Self:
+        """A manager on the Redis that the settings name: behind Sentinels and in a cluster on the
+        primary as it is now. After a failover its commands raise CacheUnavailable: open another.
+
+        Raises CacheUnavailable where the primary isn't known, ValueError for an unusable URL and
+        TlsError where files of TLS can't be used."""
+        redis = await open_redis(settings, timeout)
+        return cls(redis, settings.key_prefix, database, codec_for(settings))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -138,10 +163,11 @@ class CacheManager:
         name = self._keys.application(key)
         async with self._redis_at_work(f"get {key!r}"):
             stored = await self._redis.get(name)
-            decoded = decode(name, stored) if stored is not None else None
-            if decoded is None:
+            if stored is None:
                 return None
-            epochs, payload = decoded
+            epochs, payload, _ = self._codec.decode(name, stored)
+            if payload is None:
+                return None
             tables, value = _split(payload)
             if tables and await self._epochs(tables) != epochs:
                 return None
@@ -161,7 +187,7 @@ class CacheManager:
             ticket = await self.ticket(options.tables)
         names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
         name = self._keys.application(key)
-        entry = b"".join(encode(name, epochs, _joined(names, value)))
+        entry = b"".join(self._codec.encode(name, epochs, _joined(names, value)))
         milliseconds = max(1, round(options.ttl * 1000))
         async with self._redis_at_work(f"set {key!r}"):
             if not names:
@@ -319,6 +345,42 @@ class CacheManager:
             yield
         except (RedisError, OSError) as error:
             raise CacheUnavailable(f"could not {what}: Redis: {error}") from error
+
+
+async def open_redis(settings: CacheSettings, timeout: float) -> Redis:
+    """A client of redis-py's on the Redis that the settings name, as `CacheManager.open`."""
+    site = site_of(settings)
+    try:
+        where = await site.locate()
+    except CacheError as error:
+        raise CacheUnavailable(f"could not find Redis: {error}") from error
+    finally:
+        site.close()
+    options: dict[str, Any] = {
+        "db": where.database,
+        "username": where.username,
+        "password": where.password,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
+    }
+    if where.path is not None:
+        return Redis(unix_socket_path=where.path, **options)
+    tls = _tls_options(settings.tls) if where.tls is not None else {}
+    return Redis(host=where.host, port=where.port, **options, **tls)
+
+
+def _tls_options(tls: RedisTlsSettings) -> dict[str, Any]:
+    return {
+        "ssl": True,
+        "ssl_certfile": tls.cert_file,
+        "ssl_keyfile": tls.key_file,
+        "ssl_ca_certs": None if tls.ca_file == SYSTEM_CAS else tls.ca_file,
+        "ssl_cert_reqs": "none" if tls.mode == "require" else "required",
+        "ssl_check_hostname": tls.mode == "verify-full",
+        "ssl_min_version": lowest_version(tls),
+        "ssl_ciphers": tls.ciphers or None,
+    }
 
 
 def _joined(names: tuple[str, ...], value: bytes) -> bytes:

@@ -103,7 +103,8 @@ class Members:
     """See the module's docstring. `schema_moved`: told of each database whose schema others have
     changed, so that nobody has to find out by a lookup in vain. `clock`: `lease_clock`. `later`:
     the event loop's call_later. `reunion`: seconds within which whoever can reach Redis has it
-    again after a loss."""
+    again after a loss. `cautious`: another server may have taken the place of Redis, and others may
+    not have noticed yet."""
 
     def __init__(
         self,
@@ -115,6 +116,8 @@ class Members:
         later: Later,
         statistics: Statistics,
         reunion: float,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.identity = hexlify(urandom(8))
         self._prefix = prefix
@@ -130,6 +133,7 @@ class Members:
         self._later = later
         self._statistics = statistics
         self._reunion = reunion
+        self._cautious = cautious
         self._request: Request | None = None
         """Of the connection on which this process has joined."""
         self._roster: bytes | None = None
@@ -174,7 +178,7 @@ class Members:
                 self._unknown_until = self._clock() + WAIT_SECONDS
             self._request = request
             self._joins += 1
-            if self._joins == 1:
+            if self._joins == 1 and not (self._cautious and age < _OLD_MARK_SECONDS):
                 joined()
                 return
             joins = self._joins

@@ -36,6 +36,8 @@ class Link(Protocol):
 
     state: LinkState
     request: Request
+    resting: bool
+    """Reads had better not ask now."""
 
     @property
     def congested(self) -> bool: ...

@@ -37,8 +37,9 @@ from zlib import crc32
 
 import hiredis
 
+from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECKSUM_SIZE, TOKEN_SIZE, encode
+from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key
@@ -54,9 +55,10 @@ from proxy.cache.statistics import (
     AWAY,
     BY_WRITE,
     DAMAGED,
-    INVALIDATED,
+    EXPIRED,
     OTHER_SCHEMA,
     REFUSED,
+    RESTING,
     UNKNOWN_EPOCH,
     Statistics,
 )
@@ -109,6 +111,9 @@ _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
 _OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
+_RESTING = Lookup(None, None, RESTING, 0.0)
+_ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""How a node of a cluster says that it is not, or not now, the one to ask."""
 
 
 class ResultCache:
@@ -117,7 +122,8 @@ class ResultCache:
 
     `databases`: those known at the start; others are enrolled when first named. `clocks`: as
     `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
-    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`."""
+    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`.
+    `codec`: makes entries of payloads. `cautious`: see `Members`."""
 
     def __init__(
         self,
@@ -128,11 +134,16 @@ class ResultCache:
         memory: int = 0,
         patience: float = 0.0,
         reunion: float = 2.0,
+        codec: Codec | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
         self._link = link
         self._prefix = prefix
+        self._codec = codec or Codec()
+        self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
         self._later = clocks.later
         self._patience = patience
@@ -145,6 +156,7 @@ class ResultCache:
             clocks.later,
             self.statistics,
             reunion,
+            cautious=cautious,
         )
         self._members = members
         self._mover = EpochMover(
@@ -167,19 +179,106 @@ class ResultCache:
         reads: tuple[str, ...],
         done: Callable[[Lookup], None],
         rule: str = "",
+        stale: float = 0.0,
     ) -> None:
         """Ask for the result `digest` of a statement that reads the tables `reads`.
 
-        `rule` names the cache rule, for the statistics."""
+        `rule` names the cache rule, for the statistics. `stale`: seconds at the end of an entry's
+        life in which one caller gets the right to fill, the others the entry."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
         link = self._link
-        if link.state is not LinkState.UP:
+        scope.stale = stale
+        if not self.tier.limit and not stale:
+            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
+            return
+        # Its life first: should another entry take its place in between, this errs to the short.
+        view = self.tier.view(database, scope.reads)
+        rights: list[Right] = []
+        link.request(
+            scope.life(digest), partial(self._note_life, rights, view, view.version, stale)
+        )
+        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+
+    def renew(
+        self,
+        database: str,
+        label: str,
+        digest: bytes,
+        reads: tuple[str, ...],
+        done: Callable[[Lookup], None],
+        rule: str = "",
+    ) -> None:
+        """Forget the result `digest` here, in Redis and in all other processes, then give the right
+        to store another, which a replica may serve only if it has replayed all up to this moment.
+
+        What was read before, by anybody, and is stored after that is replaced by the new result or
+        gone with its epochs or its TTL, as ever."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
+        asked_at, request = self._clock(), self._link.request
+        again = False
+
+        def looked_up(reply: Any) -> None:
+            nonlocal again
+            if type(reply) is not list:
+                done(self._failed_lookup(reply))
+                return
+            reply.pop()
+            if None in reply and not again:
+                again = True
+                self._create_epochs(scope, reply)
+                request(scope.lookup(digest), looked_up)
+                return
+            epochs = b"" if None in reply else b"".join(reply)
+            if len(epochs) != scope.width:
+                done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
+                return
+            if not scope.schema.see(epochs[:TOKEN_SIZE]):
+                self.statistics.bypasses[OTHER_SCHEMA] += 1
+                done(_OTHER_SCHEMA)
+                return
+            self.statistics.renewals += 1
+            self._mover.learn(scope.epoch_keys, epochs)
+            ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
+            done(Lookup(None, ticket, "refresh", asked_at))
+
+        def told(failure: Exception | None) -> None:
+            if failure is not None:
+                done(self._failed_lookup(failure))
+
+        request(scope.forget(digest), self._count_error)
+        self._members.tell(
+            request,
+            database,
+            scope.reads,
+            told,
+            lambda: request(scope.lookup(digest), looked_up),
+        )
+
+    def _scope(
+        self,
+        database: str,
+        label: str,
+        reads: tuple[str, ...],
+        rule: str,
+        done: Callable[[Lookup], None],
+    ) -> Scope | None:
+        """The scope of a look-up; None where the cache can't be asked, which `done` was told."""
+        if self._link.state is not LinkState.UP:
             self.statistics.bypasses[AWAY] += 1
             done(_AWAY)
-            return
+            return None
         if self._members.apart:
             self.statistics.bypasses[APART] += 1
             done(_APART)
-            return
+            return None
+        if self._link.resting:
+            self.statistics.bypasses[RESTING] += 1
+            done(_RESTING)
+            return None
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
             try:
@@ -187,19 +286,13 @@ class ResultCache:
             except StructError:
                 self.statistics.bypasses[REFUSED] += 1
                 done(_REFUSED._replace(reason="reads too many tables"))
-                return
-        if not self.tier.limit:
-            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
-            return
-        # Its life first: should another entry take its place in between, this errs to the short.
-        view = self.tier.view(database, scope.reads)
-        rights: list[Right] = []
-        link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
-        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+        return scope
 
-    def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
+    def _note_life(
+        self, rights: list[Right], view: View, version: int, stale: float, reply: Any
+    ) -> None:
         if isinstance(reply, int) and reply > 0:
-            rights.append(Right(view, version, self._lease_clock() + reply / 1000))
+            rights.append(Right(view, version, self._lease_clock() + reply / 1000 - stale))
 
     def _looked_up(
         self,
@@ -231,20 +324,57 @@ class ResultCache:
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
         elif entry.startswith(scope.head + epochs):
-            body = scope.body
-            payload = entry[body:]
-            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
-            if entry[body - CHECKSUM_SIZE : body] == check:
-                statistics = self.statistics
-                statistics.hits += 1
-                statistics.bytes_served += len(payload)
-                scope.counters.hits += 1
-                done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
+            if crc32(entry, crc32(digest)) == SOUND:
+                self._hit(scope, digest, epochs, entry[scope.body : -CHECK_SIZE], done, rights)
             else:
                 self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
-            self._miss_with_ticket(scope, reason, digest, epochs, done)
+            decoded = self._codec.decode(digest, entry, epochs)
+            if decoded.payload is None:
+                self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
+            else:
+                self._hit(scope, digest, epochs, decoded.payload, done, rights)
+
+    def _hit(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+        rights: list[Right] | None,
+    ) -> None:
+        if scope.stale and rights and rights[0].expires <= self._lease_clock():
+            self._outlived(scope, digest, epochs, payload, done)
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
+
+    def _outlived(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+    ) -> None:
+        """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
+        known = scope.schema.see(epochs[:TOKEN_SIZE])
+        flight = self._flights.lead(scope, digest, epochs) if known else None
+        if flight is not None:
+            self._miss(scope, EXPIRED)
+            fresh_after = self._mover.learn(scope.epoch_keys, epochs)
+            done(Lookup(None, Ticket(scope, digest, epochs, flight), EXPIRED, fresh_after))
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.stale_hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0))
 
     def _failed_lookup(self, reply: Any) -> Lookup:
         if isinstance(reply, LinkLost):
@@ -252,6 +382,8 @@ class ResultCache:
             return _AWAY
         self.statistics.errors += 1
         self.statistics.bypasses[REFUSED] += 1
+        if str(reply).startswith(_ELSEWHERE):
+            self._link.break_off(f"Redis refused a lookup: {reply}")
         return _REFUSED
 
     def _miss(self, scope: Scope, reason: str) -> Lookup:
@@ -323,12 +455,7 @@ class ResultCache:
             entry: bytes | None = reply.pop()
             if None in reply or entry is None or len(b"".join(reply)) != scope.width:
                 return None
-            current = b"".join(reply)
-            payload = entry[scope.body :]
-            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
-            right = entry.startswith(scope.head + current)
-            checked = entry[scope.body - CHECKSUM_SIZE : scope.body] == check
-            return payload if right and checked else None
+            return self._codec.decode(digest, entry, b"".join(reply)).payload
 
         deadline = self._lease_clock() + self._patience
         awaited = Awaited(scope, digest, epochs, lease, deadline, find, over)
@@ -348,8 +475,10 @@ class ResultCache:
         payload: bytes,
         ttl_seconds: float,
         kept: Callable[[Right], None] | None = None,
+        stale: float = 0.0,
     ) -> None:
-        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
+        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`, and
+        for `stale` seconds more in which one reads anew.
 
         It is stored only if none of its epochs has moved since. Then `kept` is called with the
         right to keep it in memory too. Who waits for this read gets it at once."""
@@ -359,8 +488,8 @@ class ResultCache:
             self.statistics.dropped_fills += 1
             self._give_back(ticket)
             return
-        entry = encode(ticket.digest, ticket.epochs, payload)
-        milliseconds = max(1, round(ttl_seconds * 1000))
+        entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
+        milliseconds = max(1, round((ttl_seconds + stale) * 1000))
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
@@ -385,6 +514,11 @@ class ResultCache:
     def _give_back(self, ticket: Ticket) -> None:
         if ticket.lease:
             self._link.request(give_back(ticket.lease), self._count_error)
+
+    def share(self, ticket: Ticket, payload: bytes) -> None:
+        """Give the result to who waits for it, and keep nothing."""
+        self._flights.land(ticket.flight, payload)
+        self._give_back(ticket)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""
@@ -429,6 +563,7 @@ class ResultCache:
             reads,
             self.statistics.rules[rule],
             self._mover.schema(database),
+            self._codec.plain_header,
         )
         self._scopes[database, label, reads, rule] = scope
         return scope
@@ -484,6 +619,12 @@ class ResultCache:
     def identity(self) -> bytes:
         """This process's name in the list of those who keep answers in memory."""
         return self._members.identity
+
+    @property
+    def usable(self) -> bool:
+        """Redis answers, nothing is owed to it, and it is asked."""
+        link = self._link
+        return link.state is LinkState.UP and not link.resting and not self._members.apart
 
     @property
     def apart(self) -> bool:

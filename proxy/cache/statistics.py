@@ -8,8 +8,11 @@ ABSENT = "no entry"
 INVALIDATED = "invalidated"
 UNKNOWN_EPOCH = "epoch not known yet"
 DAMAGED = "damaged entry"
+FOREIGN = "entry of another version or key"
+EXPIRED = "entry to be read anew"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
+RESTING = "redis was too slow too often"
 APART = "other processes may not have found redis again"
 OTHER_SCHEMA = "the schema was changed elsewhere"
 
@@ -27,7 +30,7 @@ BY_CLEAR = "clear"
 BY_HAND = (BY_PATTERN, BY_CLEAR)
 """By `CacheManager`: of tables that a pattern matches, and of everything."""
 
-MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
+MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED, FOREIGN, EXPIRED)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
 bypasses."""
 
@@ -52,8 +55,12 @@ class Statistics:
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, OTHER_SCHEMA), 0)
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, RESTING, OTHER_SCHEMA), 0)
     )
+    stale_hits: int = 0
+    """Those of `hits` after an entry's time, while another client was reading anew."""
+    renewals: int = 0
+    """Reads that a hint had run although there may have been a hit."""
     fills: int = 0
     refused_fills: int = 0
     """An epoch had moved since the lookup."""
@@ -91,6 +98,8 @@ class Statistics:
         yield "coalesced", self.coalesced
         yield "misses", sum(self.misses.values())
         yield "bypasses", sum(self.bypasses.values())
+        yield "stale_hits", self.stale_hits
+        yield "renewals", self.renewals
         yield "fills", self.fills
         yield "refused_fills", self.refused_fills
         yield "dropped_fills", self.dropped_fills

@@ -90,7 +90,15 @@ def _cache(plan: Plan) -> Iterable[tuple[str, str]]:
 
 
 def _by_rule(cache: CachePlan) -> str:
-    return f"rule {cache.rule!r}, TTL {cache.ttl_seconds:g} s, at most {cache.max_bytes} bytes"
+    said = f"rule {cache.rule!r}, TTL {cache.ttl_seconds:g} s, at most {cache.max_bytes} bytes"
+    if cache.jitter_seconds:
+        said += f", lives shortened by up to {cache.jitter_seconds:g} s"
+    if cache.stale_seconds:
+        said += f", for {cache.stale_seconds:g} s more while one client reads anew"
+    if cache.empty_ttl_seconds is not None:
+        empty = cache.empty_ttl_seconds
+        said += f", without rows {f'for {empty:g} s' if empty else 'not kept'}"
+    return f"{said}; the hint has what is kept replaced" if cache.refresh else said
 
 
 def _shard(shard: ShardPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
@@ -116,6 +124,8 @@ def _hints(hints: Hints, node_hint: str | None) -> Iterable[tuple[str, str]]:
         said.append("cache" if hints.cache else "nocache")
     if hints.ttl_seconds is not None:
         said.append(f"ttl={hints.ttl_seconds:g}")
+    if hints.refresh:
+        said.append("refresh")
     if said:
         yield "hints", ", ".join(said)
     elif node_hint is not None:

@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.sql.calls import CacheCall
 from proxy.sql.listening import Step, Verb
 from proxy.sql.statement import Analysis, Begin, KeyValue
 
@@ -34,6 +35,14 @@ class CachePlan:
     """The readable part of the key that patterns match: table names joined by `+`."""
     max_feed_lag: float = 0.0
     """Seconds that hits may be behind the change feed; 0: as far as the feed itself may."""
+    refresh: bool = False
+    """No hit is wanted: the answer takes the place of what is kept."""
+    jitter_seconds: float = 0.0
+    """Lives are shortened by up to so much."""
+    stale_seconds: float = 0.0
+    """An entry is kept for so much longer, while one client reads anew."""
+    empty_ttl_seconds: float | None = None
+    """Of a result without rows; None: `ttl_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,8 @@ class Plan:
     """NOTIFY or pg_notify() is in it."""
     occupies: frozenset[str] = frozenset()
     """Databases that must be free of others for it: DROP DATABASE and the like."""
+    call: CacheCall | None = None
+    """With access LOCAL: a function of Penstock's own is called."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
     listens: bool = field(init=False, default=False)

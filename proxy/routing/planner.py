@@ -9,9 +9,10 @@ from proxy.routing.explain import explained_statement
 from proxy.routing.judge import Verdict, judge
 from proxy.routing.plan import EVERY_SETTING, Access, CachePlan, Plan, Refusal, ShardPlan
 from proxy.routing.relations import ANYTHING, resolve_reads
-from proxy.routing.rules import Subject, routing_rule, tables_covered
+from proxy.routing.rules import Subject, routing_rule, rules_of, tables_covered
 from proxy.routing.sharded import shard_plan
 from proxy.routing.shards import NoShards, ShardMap
+from proxy.sql.calls import NoCall, cache_call, calls_penstock, signatures
 from proxy.sql.catalogue import Catalogue
 from proxy.sql.listening import in_order
 from proxy.sql.pins import joined
@@ -33,10 +34,19 @@ class Planner:
 
     Immutable: make a new one when any of its parts changes, and forget plans of the old one.
     `hints_cache`: whether a hint such as `/* penstock: ttl=60 */` caches where no rule matches.
-    Then any table may be cached, and writes move the epochs of all that they touch.
+    Then any table may be cached, and writes move the epochs of all that they touch. `database` and
+    `user`: whose statements it plans, for the rules that hold for some only.
     """
 
-    __slots__ = ("_cache", "_cached_tables", "_catalogue", "_hints_cache", "_routing", "_shards")
+    __slots__ = (
+        "_cache",
+        "_cached_tables",
+        "_catalogue",
+        "_hints_cache",
+        "_routing",
+        "_rules",
+        "_shards",
+    )
 
     def __init__(
         self,
@@ -46,9 +56,12 @@ class Planner:
         shards: ShardMap | None = None,
         *,
         hints_cache: bool = True,
+        database: str = "",
+        user: str = "",
     ) -> None:
         self._routing = routing
         self._cache = cache
+        self._rules = rules_of(cache.rules, database, user)
         self._catalogue = catalogue
         self._shards: ShardMap = NoShards() if shards is None else shards
         self._hints_cache = hints_cache
@@ -59,6 +72,8 @@ class Planner:
         if explained_statement(analysis.text) is not None:
             return Plan(analysis, "explain", Access.LOCAL, "asks Penstock where a statement goes")
         statements = _statements(analysis)
+        if calls_penstock(statements):
+            return _call_plan(analysis)
         verdicts = tuple(judge(each, self._catalogue) for each in statements)
         shard = shard_plan(
             statements, tuple(map(self._hidden, verdicts)), analysis.text, self._shards
@@ -164,9 +179,7 @@ class Planner:
         against = uncacheable(statements[0], verdicts[0], self._catalogue, self._shards)
         if against is not None:
             return against
-        return cache_plan(
-            self._cache.rules, analysis.hints, self._hints_cache, subject, verdicts[0]
-        )
+        return cache_plan(self._rules, analysis.hints, self._hints_cache, subject, verdicts[0])
 
     def _node_hint(self, analysis: Analysis, subject: Subject) -> tuple[str | None, str]:
         """Where a hint, or else the first matching rule, wants it, and the name of which."""
@@ -201,6 +214,17 @@ class Planner:
 
     def _hidden(self, verdict: Verdict) -> frozenset[str]:
         return verdict.reading.tables | verdict.reading.unknown
+
+
+def _call_plan(analysis: Analysis) -> Plan:
+    """Of a text that names functions of Penstock's own."""
+    try:
+        call = cache_call(analysis.text)
+    except NoCall as error:
+        refusal = Refusal(error.sqlstate, str(error), f"there are: {signatures()}")
+        reason = refusal.message
+        return Plan(analysis, "select", Access.REFUSE, reason, refusal=refusal)
+    return Plan(analysis, "select", Access.LOCAL, "calls Penstock itself", call=call)
 
 
 def _statements(analysis: Analysis) -> tuple[Statement, ...]:

@@ -60,6 +60,16 @@ def routing_rule(rules: tuple[RoutingRule, ...], subject: Subject) -> RoutingRul
     return None
 
 
+def rules_of(rules: tuple[CacheRule, ...], database: str, user: str) -> tuple[CacheRule, ...]:
+    """Those that hold for this user in this database."""
+    return tuple(
+        rule
+        for rule in rules
+        if (not rule.databases or _bare(database, rule.databases))
+        and (not rule.users or _bare(user, rule.users))
+    )
+
+
 def cache_rule(rules: tuple[CacheRule, ...], subject: Subject) -> CacheRule | None:
     """The first rule that matches; a disabled one forbids caching.
 

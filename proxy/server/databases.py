@@ -1,19 +1,23 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
+from proxy.cache.calls import CacheCalls
 from proxy.cache.feed.feed import ON_DEMAND, Feed
+from proxy.cache.manager import CacheManager
 from proxy.cache.results import ResultCache
 from proxy.cache.trust import FeedTrust
 from proxy.config.pooling import database_settings, feed_settings, pool_settings
 from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
 from proxy.pool.connections import Connections
 from proxy.pool.pool import Login, Pool
+from proxy.routing.plan import Plan
 from proxy.routing.planner import Planner
+from proxy.routing.rules import rules_of
 from proxy.server.limits import Limits
 from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
@@ -21,6 +25,7 @@ from proxy.session.explanation import explain
 from proxy.session.plans import PlanCache
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.statement import Analysis
 from proxy.tasks import spawn
 from proxy.topology.build import build_topology, rebuild_topology
 from proxy.topology.catalogue_watch import CatalogueWatch
@@ -192,6 +197,7 @@ class Database:
         limits: Limits | None = None,
     ) -> None:
         own = settings_of(settings, name)
+        self._name = name
         self._settings = settings
         self._dialing = security.dialing(name)
         self._cached = cache is not None
@@ -211,7 +217,7 @@ class Database:
             pool_settings_of=self.pools.settings_of,
             routing=settings.routing,
             topology=topology,
-            plans=PlanCache(self._planner(Catalogue()).plan, counters),
+            plans=PlanCache(self._planner(Catalogue()), counters, self._planners(Catalogue())),
             catalogue=self.catalogue,
             cache=cache,
             counters=counters,
@@ -221,12 +227,21 @@ class Database:
             sharded=own.sharding.enabled,
             notification_backlog=settings.limits.notification_backlog,
         )
+        self.context.calls = self._calls()
         self.feed = self._new_feed()
         self.monitor = self._watch(topology)
         self._started = self._watching = False
         self._vacant: set[object] = set()
         """Who demands that it is left alone."""
         self._changing = asyncio.Lock()
+
+    def _calls(self) -> CacheCalls | None:
+        """What carries out calls of the schema `penstock`."""
+        url, results = self._settings.cache.redis, self._results
+        if url is None or results is None:
+            return None
+        prefix, name = self._settings.cache.prefix, self._name
+        return CacheCalls(lambda: CacheManager.from_url(url, prefix, name), lambda: results.usable)
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         feed = self.feed
@@ -270,11 +285,33 @@ class Database:
         """See `Findings.newest`."""
         return self.monitor.findings.newest(system, timeline)
 
-    def _planner(self, catalogue: Catalogue) -> Planner:
+    def _planner(self, catalogue: Catalogue, user: str = "") -> Callable[[Analysis], Plan]:
         settings = self._settings
         return Planner(
-            settings.routing, settings.cache, catalogue, self._shards, hints_cache=self._cached
-        )
+            settings.routing,
+            settings.cache,
+            catalogue,
+            self._shards,
+            hints_cache=self._cached,
+            database=self._name,
+            user=user,
+        ).plan
+
+    def _planners(self, catalogue: Catalogue) -> Callable[[str], Callable[[Analysis], Plan]] | None:
+        """The planner of each user, the same for all whom the same rules are for; None where no
+        rule is for some only."""
+        rules, name = self._settings.cache.rules, self._name
+        if not any(rule.users for rule in rules):
+            return None
+        made: dict[tuple[str, ...], Callable[[Analysis], Plan]] = {}
+
+        def of_user(user: str) -> Callable[[Analysis], Plan]:
+            key = tuple(rule.name for rule in rules_of(rules, name, user))
+            if key not in made:
+                made[key] = self._planner(catalogue, user)
+            return made[key]
+
+        return of_user
 
     def _replan(self, catalogue: Catalogue) -> None:
         if self._defaults not in (None, catalogue.defaults):
@@ -283,7 +320,7 @@ class Database:
             self.context.welcomes.clear()
             self.pools.reconnect()
         self._defaults = catalogue.defaults
-        self.context.plans.replace_planner(self._planner(catalogue).plan)
+        self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""
@@ -329,6 +366,8 @@ class Database:
         """Stop watching, close idle server connections."""
         self._started = False
         await self._adjust()
+        if self.context.calls is not None:
+            await self.context.calls.close()
         self.context.listener.close()
         for pool in self.pools:
             pool.close()

@@ -24,7 +24,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
     if len(plans) == 1:
         return first
     strictest = max(plans, key=lambda plan: _SEVERITY[plan.access])
-    if strictest.access is Access.LOCAL:
+    if strictest.access is Access.LOCAL or any(plan.call is not None for plan in plans):
         strictest = replace(
             strictest,
             access=Access.REFUSE,
@@ -62,6 +62,21 @@ def combine(plans: Sequence[Plan]) -> Plan:
         deallocates_all=any(plan.deallocates_all for plan in plans),
         changes_schema=any(plan.changes_schema for plan in plans),
         shard=next((plan.shard for plan in plans if plan.shard), None),
+    )
+
+
+def executing(execute: Plan, target: Plan) -> Plan:
+    """The plan of an EXECUTE in SQL of a statement that the protocol has prepared."""
+    if target.shard is None:
+        return combine([execute, target])
+    return replace(
+        execute,
+        access=Access.REFUSE,
+        refusal=Refusal(
+            errors.FEATURE_NOT_SUPPORTED,
+            "EXECUTE in SQL can't run a statement on sharded tables that the protocol has prepared",
+            "run it by the protocol, or send the statement itself",
+        ),
     )
 
 

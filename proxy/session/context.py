@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.cache.calls import CacheCalls
 from proxy.cache.results import ResultCache
 from proxy.cache.schema import SchemaEpoch
 from proxy.cache.trust import FeedTrust
@@ -93,6 +94,8 @@ class DatabaseContext:
     """Listens for all clients in transaction or statement mode."""
     notification_backlog: int = 0
     """Bytes of notifications that may wait for one client; 0: any number."""
+    calls: CacheCalls | None = None
+    """Carries out calls of the schema `penstock`, where there is a cache."""
     cached: dict[str, Tally] = field(default_factory=dict)
     """Answers from the cache, by kind of statement."""
 

@@ -3,41 +3,31 @@
 `session.Session` is the one that there is; `link.Link` and what builds on it know only this.
 """
 
-from typing import TYPE_CHECKING
-
-from proxy.net.channel import Channel, ChannelProtocol
 from proxy.net.clock import clock
 from proxy.routing.plan import Plan
 from proxy.routing.route import Route, Target
-from proxy.session import states
 from proxy.session.batch import Ack, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
+from proxy.session.listening import Listening
 from proxy.session.prepared import Prepared
+from proxy.session.recipient import Recipient
 from proxy.session.vacancy import Vacancy
 from proxy.wire.errors import PgError
 
-if TYPE_CHECKING:
-    from proxy.session.listening import Listening
 
-
-class Downstream(ChannelProtocol):
+class Downstream(Recipient):
     """A client's channel with its state; what happens on the server's side is told by calls."""
 
     def __init__(self, context: DatabaseContext, client: Client) -> None:
-        self.context = context
-        self.client = client
-        self.state = states.IDLE
-        self.congested = False
-        """The client doesn't read as fast as it is written to."""
+        super().__init__(context, client)
         self.listening: Listening | None = None
         """Its LISTENs, once there has been one that others' connection serves."""
         self.vacancy: Vacancy | None = None
         """For the statement that runs, if it demands that nobody is connected to a database."""
         self.asking = False
         """The batch waits for what the cache says."""
-        self._transport: Channel | None = None
         self._reading_paused = False
         self._plan: Plan = NOTHING
         self._started = 0.0
@@ -46,12 +36,6 @@ class Downstream(ChannelProtocol):
     def started(self) -> float:
         """perf_counter() when the last batch had come whole; 0 before the first."""
         return self._started
-
-    def write(self, data: bytes) -> None:
-        """Send to the client."""
-        if self._transport is not None and self.state != states.CLOSED:
-            self.context.counters.bytes_out += len(data)
-            self._transport.write(data)
 
     def count(self, route: Route) -> None:
         """Count the batch that a server has answered."""
@@ -91,14 +75,8 @@ class Downstream(ChannelProtocol):
     def refuse(self, error: PgError, skip: bool = False, told: bool = False) -> None:
         """Give the client an error instead of what it asked for (see `Session.refuse`)."""
 
-    def fatal(self, error: PgError) -> None:
-        """Tell the client why, and close."""
-
     def close(self) -> None:
         """Close the connection; the server side is cleaned up."""
-
-    def overwhelmed(self, error: PgError) -> None:
-        """The client doesn't take what waits for it: close at once."""
 
     def skip_to_sync(self) -> None:
         """The server reported an error to a flush that was synced early."""

@@ -19,9 +19,10 @@ def explain(context: DatabaseContext, client: Client, asked: Plan) -> tuple[byte
 
 
 def _rows(context: DatabaseContext, client: Client, text: str) -> tuple[tuple[str, str], ...]:
-    plan, literals = context.plans.of_text(text.encode(), client.utf8)
+    plan, literals = context.plans.of_user(client.user).of_text(text.encode(), client.utf8)
     if plan.access is Access.LOCAL:
-        return (("kind", "explain"), ("route", "answered by Penstock itself"))
+        kind = "explain" if plan.call is None else f"call of penstock.{plan.call.function}"
+        return (("kind", kind), ("route", "answered by Penstock itself"))
     if plan.refusal is not None and plan.access is Access.REFUSE:
         return describe(plan, plan.refusal)
     facts = client.facts

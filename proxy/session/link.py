@@ -92,6 +92,8 @@ class Link(Borrower):
         """The backend listens on channels that the client hears of by another way."""
         self._freeing = False
         """It is being told to do so no more."""
+        self._signed = 0
+        """The server process whose notifications are told as the client's, if there is one."""
         self._parting = False
         """The client has been passed an error that came outside any answer."""
         self.pooling = context.pool_settings_of(client.user)
@@ -145,6 +147,8 @@ class Link(Borrower):
         """Part from the backend, which the pool may have to clean by this SQL first."""
         backend, self.backend = self.backend, None
         self._client.facts.linked = None
+        if self._signed:
+            self._sign_off()
         if backend is None or self._pool is None:
             return
         backend.owner = None
@@ -160,6 +164,11 @@ class Link(Borrower):
             self._pool.clean(backend, clean_with)
         else:
             self._pool.release(backend)
+
+    def _sign_off(self) -> None:
+        """What this backend notifies of is not the client's any more."""
+        self._context.listener.senders.pop(self._signed, None)
+        self._signed = 0
 
     def backend_delayed(self, seconds: float) -> None:
         """The pool's answer takes long: tell the client, who may wonder."""

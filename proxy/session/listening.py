@@ -13,7 +13,7 @@ from proxy.config.settings import PoolSettings
 from proxy.pool.shared_listener import SharedListener, Subscriber, quoted
 from proxy.routing.plan import Plan
 from proxy.session import states
-from proxy.session.downstream import Downstream
+from proxy.session.recipient import Recipient
 from proxy.session.transaction import IDLE
 from proxy.sql.listening import Outlook, Step, Verb, too_involved
 from proxy.wire import errors
@@ -59,7 +59,7 @@ DoneWith = Callable[[PgError | None], None]
 class Listening(Subscriber):
     """See the module's docstring. Made at a session's first LISTEN."""
 
-    def __init__(self, session: Downstream, listener: SharedListener, most: int) -> None:
+    def __init__(self, session: Recipient, listener: SharedListener, most: int) -> None:
         self.outlook = Outlook()
         self.unshared = ""
         """Why the session listens on its own backend instead; "" where it doesn't."""
@@ -75,8 +75,6 @@ class Listening(Subscriber):
         """Bytes in the inbox."""
         self._lost: PgError | None = None
         self._interrupted = False
-        self._notifies = False
-        """The transaction at hand has notified."""
 
     @property
     def used(self) -> bool:
@@ -118,18 +116,7 @@ class Listening(Subscriber):
     def sends(self, plan: Plan) -> bool:
         """This is being sent; whether the backend will listen by itself for a while."""
         self._committing = self._committing or bool(plan.steps)
-        self._notifies = self._notifies or plan.notifies
         return plan.listens
-
-    def has_own(self) -> bool:
-        """Whether the transaction that is over has notified, and perhaps the client itself:
-        PostgreSQL tells it so before it says that it is ready."""
-        notified, self._notifies = self._notifies, False
-        return notified and bool(self.outlook.channels)
-
-    def hear_own(self, done: DoneWith) -> None:
-        """Call `done` when all notifications have come that the client's own query has caused."""
-        self._listener.catch_up(done)
 
     def settle(self, steps: Sequence[Step], failed: bool, aborted: bool, idle: bool) -> list[str]:
         """These have been answered (see `Outlook`): channels that are still to be subscribed to."""

@@ -200,6 +200,8 @@ class Upstream(Revalidation):
             return
         if plan.asks_channels and self._shows_channels():
             return
+        if plan.notifies and self._signs():
+            return
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
             payload, acks, plain = batch.payload, None, True
@@ -314,21 +316,54 @@ class Upstream(Revalidation):
                 self._unlink(discard=True)
             self._session.refuse(error)
 
-    def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
-        """What the session listens on may have changed; whether the answer's end has to wait."""
-        listening, relay = self._session.listening, self._relay
-        if listening is None or listening.unshared:
+    def _signs(self) -> bool:
+        """What the batch notifies of is to be told as coming from the client, by the process id
+        that it knows; whether the batch has to wait for that.
+
+        It does where the client listens itself: it would take for its own what others, who had the
+        backend before, have notified of and nobody has been told yet.
+        """
+        backend, listener, listening = self.backend, self._context.listener, self._session.listening
+        assert backend is not None
+        if self._signed or self._keeps_backend or not listener.in_use:
             return False
-        steps = steps_of([plan for plan in self._plans if plan is not NOTHING])
-        if relay.errors and len(self._plans) > 1 and too_involved(steps, False):
-            self._session.fatal(UNCLEAR)
-            return True
-        missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
-        own = relay.status == IDLE and listening.has_own()
-        if self._abandoned or not (missing or own):
+        self._signed = backend.process_id
+        if listening is None or not listening.used or self.unsynced:
+            listener.senders[self._signed] = self._client.process_id
+            return False
+        self._preparing = True
+        self._session.state = states.WAITING
+        listener.catch_up(lambda _: self._signs_on(backend))
+        return True
+
+    def _signs_on(self, backend: Backend) -> None:
+        if self._session.state == states.CLOSED:
+            return
+        if self._was_canceled():
+            self._let_go_unused()
+            return
+        if self.backend is backend:
+            self._context.listener.senders[self._signed] = self._client.process_id
+        self._dispatch()
+
+    def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
+        """What the session listens on may have changed, and what it has notified of comes before
+        ReadyForQuery to itself, and under its number to others; whether the answer's end waits."""
+        listening, relay = self._session.listening, self._relay
+        missing: list[str] = []
+        if listening is not None and not listening.unshared:
+            steps = steps_of([plan for plan in self._plans if plan is not NOTHING])
+            if relay.errors and len(self._plans) > 1 and too_involved(steps, False):
+                self._session.fatal(UNCLEAR)
+                return True
+            missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
+        signed = relay.status == IDLE and self._signed != 0
+        if self._abandoned or not (missing or signed):
             return False
 
         def heard(error: PgError | None) -> None:
+            if self._signed:
+                self._sign_off()
             if error is not None and missing:
                 self._session.fatal(error)
             else:
@@ -336,10 +371,10 @@ class Upstream(Revalidation):
 
         self._settling = True
         self._session.state = states.WAITING
-        if missing:
+        if missing and listening is not None:
             listening.subscribe(missing, self._client.user, heard)
         else:
-            listening.hear_own(heard)
+            self._context.listener.catch_up(heard)
         return True
 
     # The answer
@@ -477,7 +512,8 @@ class Upstream(Revalidation):
         plan, batch = self._plan, self._batch
         assert batch is not None
         if self._relay.retry:
-            plan = self._context.plans.correct(plan, batch, reason)
+            plans = self._context.plans.of_user(self._client.user)
+            plan = plans.correct(plan, batch, reason)
             self.forgo()
             self._fill = None
         else:
@@ -495,6 +531,8 @@ class Upstream(Revalidation):
         session, client, relay = self._session, self._client, self._relay
         self.backend = None
         self._preparing = self._canceled = False
+        if self._signed:
+            self._sign_off()
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
         freeing = self._freeing

@@ -164,6 +164,8 @@ class Hints:
     node: str | None = None  # "primary" or "replica"
     cache: bool | None = None
     ttl_seconds: float | None = None
+    refresh: bool = False
+    """Run it, and let the answer take the place of what is kept for the text without this word."""
     unknown: tuple[str, ...] = ()
 
 

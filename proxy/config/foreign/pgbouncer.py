@@ -269,10 +269,16 @@ def _login(draft: Draft, own: dict[str, Entry], directory: Path) -> None:
     file = (directory / own["auth_file"].value).resolve()
     if known("auth.auth_file"):
         draft.put(("auth",), "auth_file", str(file))
-        for name in read_userlist(file):
+    try:
+        listed = read_userlist(file)
+    except ImportFileError as error:
+        draft.say(("auth",), f"auth_file: {error}; `penstock check` tells when it is as it must be")
+        return
+    if known("auth.auth_file"):
+        for name in listed:
             draft.users.setdefault(name, {})
         return
-    for name, secret in read_userlist(file).items():
+    for name, secret in listed.items():
         user = draft.users.setdefault(name, {"name": name})
         if secret.startswith(("md5", "SCRAM-SHA-256$")) or not secret:
             draft.lose(("auth",), f"the stored secret of {name}: its password itself is needed")

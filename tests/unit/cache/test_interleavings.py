@@ -158,6 +158,7 @@ class ModelLink:
         self.state = LinkState.CONNECTING
         self.request: Request = self._refuse
         self.congested = False
+        self.resting = False
         self.cache: ResultCache
         self.alive = True
         """The server knows this connection; the process may not have noticed that it doesn't."""
