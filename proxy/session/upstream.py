@@ -329,11 +329,11 @@ class Upstream(Revalidation):
         """
         backend, listener, listening = self.backend, self._context.listener, self._session.listening
         assert backend is not None
-        if self._signed or self._keeps_backend or not listener.in_use:
+        if self._signer or self._keeps_backend or not listener.in_use:
             return False
-        self._signed = backend.process_id
+        self._signer = backend.process_id
         if listening is None or not listening.used or self.unsynced:
-            listener.senders[self._signed] = self._client.process_id
+            listener.senders[self._signer] = self._client.process_id
             return False
         self._preparing = True
         self._session.state = states.WAITING
@@ -347,7 +347,7 @@ class Upstream(Revalidation):
             self._let_go_unused()
             return
         if self.backend is backend:
-            self._context.listener.senders[self._signed] = self._client.process_id
+            self._context.listener.senders[self._signer] = self._client.process_id
         self._dispatch()
 
     def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
@@ -361,12 +361,12 @@ class Upstream(Revalidation):
                 self._session.fatal(UNCLEAR)
                 return True
             missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
-        signed = relay.status == IDLE and self._signed != 0
-        if self._abandoned or not (missing or signed):
+        notified = relay.status == IDLE and self._signer != 0
+        if self._abandoned or not (missing or notified):
             return False
 
         def heard(error: PgError | None) -> None:
-            if self._signed:
+            if self._signer:
                 self._sign_off()
             if error is not None and missing:
                 self._session.fatal(error)
@@ -536,7 +536,7 @@ class Upstream(Revalidation):
         session, client, relay = self._session, self._client, self._relay
         self.backend = None
         self._preparing = self._canceled = False
-        if self._signed:
+        if self._signer:
             self._sign_off()
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
