@@ -188,7 +188,7 @@ def test_the_base_is_right(tmp_path: Path) -> None:
         (
             {"cache": INVALIDATION + 'keys = ["k:*"]\n'},
             "cache.invalidation[0]",
-            "has nothing to invalidate: cache.redis is not set",
+            "has nothing to invalidate: no Redis is named",
         ),
         (
             {"cache": '[[cache.rule]]\nname = "r"\ntables = ["t"]\n'},
