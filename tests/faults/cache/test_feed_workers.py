@@ -63,6 +63,7 @@ def takeovers(pair: list[Proxy]) -> float:
     return sum(metric(proxy, "penstock_cache_feed_takeovers_total") for proxy in pair)
 
 
+@pytest.mark.timeout(300)
 async def test_one_consumes_and_the_others_follow(
     schema: Database, servers: Stack, pair: list[Proxy]
 ) -> None:
