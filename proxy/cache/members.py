@@ -62,7 +62,7 @@ import structlog
 
 from proxy.cache.commands import CLAIM_SCRIPT, REMOVE_SCRIPT, ROSTER, pack
 from proxy.cache.errors import LinkLost
-from proxy.cache.keys import confirmations_channel, members_key, moves_channel, to_bytes
+from proxy.cache.keys import SCHEMA, confirmations_channel, members_key, moves_channel, to_bytes
 from proxy.cache.link import Request
 from proxy.cache.site import LEASE_SECONDS
 from proxy.cache.statistics import Statistics
@@ -106,15 +106,18 @@ class Waiting:
 
 
 class Members:
-    """See the module's docstring. `clock`: `lease_clock`. `later`: the event loop's call_later.
-    `reunion`: seconds within which whoever can reach Redis has it again after a loss. `cautious`:
-    another server may have taken the place of Redis, and others may not have noticed yet."""
+    """See the module's docstring. `schema_moved`: told of each database whose schema others have
+    changed, so that nobody has to find out by a lookup in vain. `clock`: `lease_clock`. `later`:
+    the event loop's call_later. `reunion`: seconds within which whoever can reach Redis has it
+    again after a loss. `cautious`: another server may have taken the place of Redis, and others
+    may not have noticed yet."""
 
     def __init__(
         self,
         prefix: str,
         tier: Tier,
         break_off: Callable[[str], None],
+        schema_moved: Callable[[str], None],
         clock: Callable[[], float],
         later: Later,
         statistics: Statistics,
@@ -131,6 +134,7 @@ class Members:
         """To be listened to before `join`."""
         self._tier = tier
         self._break_off = break_off
+        self._schema_moved = schema_moved
         self._clock = clock
         self._later = later
         self._statistics = statistics
@@ -147,6 +151,8 @@ class Members:
         self._missing: dict[bytes, int] | None = None
         """Others that were listed when this process had joined again, and have not renewed since;
         None: not known."""
+        self.company = True
+        """Whether other processes share this Redis, as far as is known."""
         self._seen: dict[bytes, int] = {}
         """Others that were listed last, with their numbers of renewal, if `cautious`."""
         self._whole_from = 0.0
@@ -283,10 +289,15 @@ class Members:
 
         request(pack(b"HSET", self._key, self.identity, b"%d" % self._renewal), added)
         request(pack(b"HGET", self._key, ROSTER), marked)
+        request(pack(b"HLEN", self._key), self._count)
         if self.apart and self._missing is not None:
             request(pack(b"HGETALL", self._key), self._look_for_missing)
         elif self._cautious:
             request(pack(b"HGETALL", self._key), self._note_seen)
+
+    def _count(self, listed: Any) -> None:
+        if isinstance(listed, int):
+            self.company = listed > 2  # this one and the mark
 
     def _refused(self, error: Exception) -> None:
         self._break_off(f"Redis refused what keeping answers in memory needs: {error}")
@@ -320,7 +331,10 @@ class Members:
         if channel == self._moves:
             mover, number, database, *names = parts
             if mover != self.identity:
-                self._tier.invalidate(_text(database), frozenset(map(_text, names)))
+                moved = frozenset(map(_text, names))
+                self._tier.invalidate(_text(database), moved)
+                if SCHEMA in moved:
+                    self._schema_moved(_text(database))
                 if number != b"0" and self._request is not None:
                     answer = self.identity + b"\0" + number
                     where = confirmations_channel(self._prefix, mover)

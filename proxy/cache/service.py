@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from proxy.cache.breaker import Breaker
 from proxy.cache.codec import codec_for
-from proxy.cache.link import LinkState, RedisLink
+from proxy.cache.link import RedisLink
 from proxy.cache.members import lease_clock
 from proxy.cache.places import site_of
 from proxy.cache.results import Clocks, ResultCache
@@ -29,8 +29,7 @@ class CacheService:
     @property
     def up(self) -> bool:
         """Redis answers, nothing is owed to it, and it is asked."""
-        link = self.link
-        return link.state is LinkState.UP and not link.resting and not self.results.apart
+        return self.results.usable
 
     async def close(self) -> None:
         """Stop. Whoever waits for an invalidation is told that it is done with."""

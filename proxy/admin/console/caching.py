@@ -22,6 +22,8 @@ _TOTALS = (
     "coalesced",
     "misses",
     "bypasses",
+    "stale_hits",
+    "renewals",
     "fills",
     "refused_fills",
     "dropped_fills",
@@ -33,7 +35,7 @@ _TOTALS = (
     "evictions",
     "unconfirmed_moves",
 )
-_OF_RULES = ("hits", "misses", "fills")
+_OF_RULES = ("hits", "misses", "fills", "saved_ms")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,15 @@ class Cache:
         await eventually(lambda: not self.service.up)
 
     async def lookup(
-        self, text: str = "select", reads: tuple[str, ...] = ORDERS, rule: str = ""
+        self,
+        text: str = "select",
+        reads: tuple[str, ...] = ORDERS,
+        rule: str = "",
+        stale: float = 0.0,
     ) -> Lookup:
         answer: asyncio.Future[Lookup] = asyncio.get_running_loop().create_future()
         self.service.results.lookup(
-            DATABASE, "+".join(reads), digest(text), reads, answer.set_result, rule
+            DATABASE, "+".join(reads), digest(text), reads, answer.set_result, rule, stale
         )
         async with asyncio.timeout(5):
             return await answer
@@ -59,9 +63,9 @@ class Cache:
         async with asyncio.timeout(5):
             await answer
 
-    def fill(self, found: Lookup, payload: bytes, ttl: float = 60.0) -> None:
+    def fill(self, found: Lookup, payload: bytes, ttl: float = 60.0, stale: float = 0.0) -> None:
         assert found.ticket is not None, found.reason
-        self.service.results.fill(found.ticket, payload, ttl)
+        self.service.results.fill(found.ticket, payload, ttl, stale=stale)
 
     async def store(
         self, payload: bytes, text: str = "select", reads: tuple[str, ...] = ORDERS
