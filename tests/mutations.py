@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TRAPS = "tests/integration/cache/test_traps.py"
 FAULTS = "tests/faults/cache/test_coherence_faults.py"
+LONG = ("-o", "timeout=600")
 NEUTRAL = '        "application_name",\n'
 
 
@@ -241,15 +242,15 @@ def survivors(mutation: Mutation) -> list[str]:
             shutil.copytree(ROOT / name, tree / name)
         shutil.copy(ROOT / "pyproject.toml", tree)
         apply(mutation, tree)
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", *mutation.tests]
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", *LONG, *mutation.tests]
         done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
         missed = [
             test
             for test in mutation.tests
             if not any(line.startswith(f"FAILED {test}") for line in done.stdout.splitlines())
         ]
-        if done.returncode not in (0, 1):
-            print(done.stdout[-2000:] + done.stderr[-2000:])
+        if done.returncode not in (0, 1) or "ERROR " in done.stdout:
+            raise SystemExit(f"{mutation.name} can't be tried:\n{done.stdout[-2000:]}{done.stderr}")
         return missed
 
 

@@ -33,16 +33,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from struct import error as StructError
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import hiredis
 
+from proxy.cache.cascades import Cascades, Effects
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
+from proxy.cache.entry import TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
-from proxy.cache.keys import KeySpace, statistics_key
+from proxy.cache.keys import KeySpace, statistics_key, to_bytes
+from proxy.cache.leases import Awaited, give_back, take
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
@@ -52,8 +53,8 @@ from proxy.cache.statistics import (
     ABSENT,
     APART,
     AWAY,
+    BY_DELAY,
     BY_WRITE,
-    DAMAGED,
     EXPIRED,
     OTHER_SCHEMA,
     REFUSED,
@@ -63,7 +64,7 @@ from proxy.cache.statistics import (
 )
 from proxy.cache.tier import Right, Tier, View
 
-_MAX_SCOPES = 10_000
+_MAX_SCOPES = 20_000
 
 
 class Clocks(NamedTuple):
@@ -85,6 +86,8 @@ class Ticket(NamedTuple):
     epochs: bytes
     flight: Flight
     """Others who wait for this read: `ResultCache.fill` or `forgo` must be called."""
+    lease: bytes = b""
+    """The key of the lease that it holds, if any: the same goes for others elsewhere."""
 
 
 class Lookup(NamedTuple):
@@ -142,6 +145,8 @@ class ResultCache:
         self._codec = codec or Codec()
         self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
+        self._later = clocks.later
+        self._patience = patience
         members = Members(
             prefix,
             self.tier,
@@ -160,6 +165,9 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
+        self._cascades: dict[str, Cascades] = {}
+        self._delayed: dict[tuple[str, float, frozenset[str]], bool] = {}
+        """Invalidations to come, and whether there was reason for another meanwhile."""
 
     def _schema_moved(self, database: str) -> None:
         self._mover.look_at_schema(database)
@@ -317,17 +325,12 @@ class ResultCache:
             done(self._miss(scope, UNKNOWN_EPOCH))
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
-        elif entry.startswith(scope.head + epochs):
-            if crc32(entry, crc32(digest)) == SOUND:
-                self._hit(scope, digest, epochs, entry[scope.body : -CHECK_SIZE], done, rights)
-            else:
-                self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            decoded = self._codec.decode(digest, entry, epochs)
-            if decoded.payload is None:
-                self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
+            found = self._codec.decode_plain(digest, entry, scope.head, epochs)
+            if found.payload is None:
+                self._miss_with_ticket(scope, found.reason, digest, epochs, done)
             else:
-                self._hit(scope, digest, epochs, decoded.payload, done, rights)
+                self._hit(scope, digest, epochs, found.payload, done, rights)
 
     def _hit(
         self,
@@ -409,8 +412,52 @@ class ResultCache:
                 done(Lookup(payload, None, "coalesced", 0.0))
 
         flight = self._flights.join(scope, digest, epochs, landed)
-        if flight is not None:
+        if flight is None:
+            return
+        if flight is NO_FLIGHT or not self._members.company:
             done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+            return
+        lease = scope.lease(digest)
+
+        def taken(reply: Any) -> None:
+            if reply is None:
+                self._await(scope, digest, epochs, lease, over)
+                return
+            held = b"" if isinstance(reply, Exception) else lease
+            done(Lookup(None, Ticket(scope, digest, epochs, flight, held), reason, fresh_after))
+
+        def over(payload: bytes | None) -> None:
+            if payload is None:
+                done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+                return
+            self.statistics.coalesced += 1
+            done(Lookup(payload, None, "coalesced", 0.0))
+            self._flights.land(flight, payload)
+
+        self._link.request(take(lease, epochs, self._patience), taken)
+
+    def _await(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        lease: bytes,
+        over: Callable[[bytes | None], None],
+    ) -> None:
+        """Another process runs the read: wait for its entry."""
+
+        def find(reply: Any) -> bytes | None:
+            if type(reply) is not list:
+                return None
+            entry: bytes | None = reply.pop()
+            if None in reply or entry is None or len(b"".join(reply)) != scope.width:
+                return None
+            current = b"".join(reply)
+            return self._codec.decode_plain(digest, entry, scope.head, current).payload
+
+        deadline = self._lease_clock() + self._patience
+        awaited = Awaited(scope, digest, epochs, lease, deadline, find, over)
+        awaited.look(lambda: self._link.request, self._lease_clock, self._later)
 
     def _knows_schema(self, scope: Scope, epochs: bytes) -> bool:
         """Whether a ticket may be given: what fills by it has to know the schema of its epochs."""
@@ -444,6 +491,7 @@ class ResultCache:
         link = self._link
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
+            self._give_back(ticket)
             return
         entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
         milliseconds = max(1, round((ttl_seconds + stale) * 1000))
@@ -466,14 +514,21 @@ class ResultCache:
         link.request(
             ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
         )
+        self._give_back(ticket)
+
+    def _give_back(self, ticket: Ticket) -> None:
+        if ticket.lease:
+            self._link.request(give_back(ticket.lease), self._count_error)
 
     def share(self, ticket: Ticket, payload: bytes) -> None:
         """Give the result to who waits for it, and keep nothing."""
         self._flights.land(ticket.flight, payload)
+        self._give_back(ticket)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""
         self._flights.land(ticket.flight, None)
+        self._give_back(ticket)
 
     def retain(
         self,
@@ -536,6 +591,8 @@ class ResultCache:
 
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.move(database, names, done, source, planned)
 
     def try_move(
@@ -547,6 +604,8 @@ class ResultCache:
     ) -> None:
         """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
         and nothing is owed. `source`: see `statistics.SOURCES`."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.try_move(database, names, source, finished)
 
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
@@ -563,7 +622,55 @@ class ResultCache:
 
     def announce(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
         """Before a write: the same, but `done` is called when Redis has acknowledged it."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=False)
         self._mover.announce(database, names, done)
+
+    def cascade(self, database: str, cascades: Cascades | None) -> None:
+        """What writes of this database invalidate besides their tables, from now on."""
+        if cascades is None:
+            self._cascades.pop(database, None)
+        else:
+            self._cascades[database] = cascades
+            if self._link.state is LinkState.UP:
+                self._list_patterns(self._link.request)
+
+    def _list_patterns(self, request: Request) -> None:
+        """Say which patterns have epochs on which keys of applications must depend."""
+        for database, cascades in self._cascades.items():
+            if cascades.patterns:
+                where = KeySpace(self._prefix, database).patterns
+                request(pack(b"SADD", where, *map(to_bytes, cascades.patterns)), self._count_error)
+
+    def cascaded(self, database: str, names: frozenset[str]) -> Effects | None:
+        """What a write to these tables invalidates by rules; None where there are none."""
+        cascades = self._cascades.get(database)
+        return None if cascades is None or not names else cascades.of(names)
+
+    def _cascaded(self, database: str, names: frozenset[str], *, ended: bool) -> frozenset[str]:
+        effects = self.cascaded(database, names)
+        if effects is None:
+            return names
+        if ended:
+            for delay, later in effects.later:
+                self._move_later((database, delay, later))
+        return effects.names
+
+    def _move_later(self, what: tuple[str, float, frozenset[str]]) -> None:
+        """Invalidate once more after the delay; twice, if this is asked for again until then."""
+        if what in self._delayed:
+            self._delayed[what] = True
+            return
+        self._delayed[what] = False
+        database, delay, names = what
+
+        def due() -> None:
+            again = self._delayed.pop(what)
+            self._mover.move(database, names, _nothing, BY_DELAY)
+            if again:
+                self._move_later(what)
+
+        self._later(delay, due)
 
     @property
     def identity(self) -> bytes:
@@ -602,6 +709,7 @@ class ResultCache:
         ready: Callable[[], None],
     ) -> None:
         """The link's listener: pay what is owed."""
+        self._list_patterns(request)
         self._mover.settle(incarnation, request, request_in_order, ready)
 
     def away(self) -> None:
@@ -624,6 +732,7 @@ class ResultCache:
         """Add what was counted since the last call to the hash that all processes share."""
         if self._link.state is not LinkState.UP:
             return
+        self._list_patterns(self._link.request)  # again and again: Redis may have lost them
         key = statistics_key(self._prefix)
         for name, number in self.statistics.flat():
             change = number - self._published.get(name, 0)
@@ -632,3 +741,7 @@ class ResultCache:
                 self._link.request(
                     pack(b"HINCRBY", key, name.encode(), b"%d" % change), self._count_error
                 )
+
+
+def _nothing() -> None:
+    pass

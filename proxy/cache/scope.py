@@ -4,7 +4,7 @@ from binascii import hexlify
 from collections.abc import Callable
 
 from proxy.cache.commands import STORE_SCRIPT, STORE_SCRIPT_SHA, argument, pack_head
-from proxy.cache.entry import DIGEST_SIZE, HEADER_SIZE, TOKEN_SIZE
+from proxy.cache.entry import DIGEST_SIZE, TOKEN_SIZE
 from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace
 from proxy.cache.schema import SchemaEpoch
 from proxy.cache.statistics import RuleCounters
@@ -23,11 +23,11 @@ class Scope:
         "_forget",
         "_life",
         "_lookup",
-        "body",
         "counters",
         "database",
         "epoch_keys",
         "head",
+        "keys",
         "names",
         "reads",
         "schema",
@@ -45,6 +45,7 @@ class Scope:
         schema: SchemaEpoch,
     ) -> None:
         self.database = keys.database
+        self.keys = keys
         self.names = (SCHEMA, EVERYTHING, *reads)
         self.schema = schema
         self.reads = frozenset(reads)
@@ -54,8 +55,6 @@ class Scope:
         self.epoch_keys = [keys.epoch(name) for name in self.names]
         self.head = plain_header(len(self.names))
         """How a plain entry of this scope begins; its epochs follow."""
-        self.body = HEADER_SIZE + len(self.names) * TOKEN_SIZE
-        """Where the payload of such an entry begins."""
         self.width = len(self.names) * TOKEN_SIZE
         """Of its epochs, in bytes."""
         stem = keys.result_stem(label)
@@ -73,6 +72,10 @@ class Scope:
     def lookup(self, digest: bytes) -> bytes:
         """MGET of the epochs, then the entry."""
         return self._lookup + hexlify(digest) + b"\r\n"
+
+    def lease(self, digest: bytes) -> bytes:
+        """Key of the lease on filling it."""
+        return self.keys.lease(digest)
 
     def life(self, digest: bytes) -> bytes:
         """PTTL of the entry."""

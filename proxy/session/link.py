@@ -49,6 +49,8 @@ class Link(Borrower):
         self._plan: Plan = NOTHING
         self._literals: tuple[bytes | None, ...] = ()
         self._fill: caching.Fill | None = None
+        self._moves: frozenset[str] = frozenset()
+        """Epochs that the batch's writes move."""
         self._pool: Pool | None = None
         self._pools: dict[str, Pool] = {}
         """Those used so far, by node."""
@@ -285,7 +287,7 @@ class Link(Borrower):
             for seconds in _LATE_COMMITS:
                 loop.call_later(seconds, self._move_after, tables, transaction.planned)
         if not transaction.read_only:
-            self._client.wrote_at = self._context.writes.tick(tables)
+            self._client.wrote_at = self._context.writes.tick(frozenset(transaction.writes))
 
     def _syncs_early(self, batch: Batch) -> bool:
         """Parse, Describe and Close alone can be synced at once, which frees the backend."""

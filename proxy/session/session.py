@@ -479,7 +479,7 @@ class Session(Downstream):
         self.state = states.WAITING
         self.asking = True
         answered = partial(self._cache_answered, batch)
-        caching.ask(self.context, self.client, batch, plan, key, answered)
+        caching.ask(self.context, self.client, batch, plan, self._literals, key, answered)
         return True
 
     def _cache_answered(self, batch: Batch, hit: bytes | None, fill: caching.Fill | None) -> None:

@@ -441,7 +441,10 @@ async def _states(client: RawClient, count: int) -> list[State]:
     found: list[State] = []
     state: State = None
     while len(found) < count:
-        chunk = await client.reader.read(1 << 16)
+        try:
+            chunk = await client.reader.read(1 << 16)
+        except ConnectionError as error:
+            raise Gone(str(error)) from None
         if not chunk:
             raise Gone("in the middle of answers")
         data += chunk

@@ -73,6 +73,9 @@ class Server:
         value: bytes | None = self.data.get(key, {}).get(field)
         return value
 
+    def hlen(self, key: bytes) -> int:
+        return len(self.data.get(key, {}))
+
     def hgetall(self, key: bytes) -> dict[bytes, bytes]:
         return dict(self.data.get(key, {}))
 
@@ -117,7 +120,7 @@ class Server:
         self.data.update(zip(pairs[::2], pairs[1::2], strict=True))
         return b"OK"
 
-    def set(self, key: bytes, value: bytes, condition: bytes) -> bytes | None:
+    def set(self, key: bytes, value: bytes, condition: bytes, *_life: bytes) -> bytes | None:
         assert condition == b"NX"
         if key in self.data:
             return None

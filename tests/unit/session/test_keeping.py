@@ -22,7 +22,7 @@ PLAN = CachePlan("r", 60.0, 1 << 20, ("t",), "t")
 TICKET = Ticket(
     Scope(KeySpace("p", "d"), "t", ("t",), RuleCounters(), Codec().plain_header, SchemaEpoch()),
     bytes(16),
-    bytes(32),
+    bytes(48),
     NO_FLIGHT,
 )
 
