@@ -33,13 +33,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from struct import error as StructError
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import hiredis
 
 from proxy.cache.cascades import Cascades, Effects
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import TOKEN_SIZE
+from proxy.cache.entry import CHECK_SIZE, HEADER_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
 from proxy.cache.keys import KeySpace, statistics_key, to_bytes
@@ -325,8 +326,12 @@ class ResultCache:
             done(self._miss(scope, UNKNOWN_EPOCH))
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
+        elif entry.startswith(scope.head + epochs) and crc32(entry, crc32(digest)) == SOUND:
+            # As `Codec.decode_plain`, with a call and an object less for each hit.
+            payload = entry[HEADER_SIZE + scope.width : -CHECK_SIZE]
+            self._hit(scope, digest, epochs, payload, done, rights)
         else:
-            found = self._codec.decode_plain(digest, entry, scope.head, epochs)
+            found = self._codec.decode(digest, entry, epochs)
             if found.payload is None:
                 self._miss_with_ticket(scope, found.reason, digest, epochs, done)
             else:
