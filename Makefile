@@ -10,7 +10,8 @@
 #   make mutations [ARGS=..]  the cache's guards taken out one by one: their tests must fail
 #   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
 #   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II; writes docs/performance.md
-#   make check                format, lint, types, import contracts, unit tests
+#   make lint                 format, lint, types, import contracts
+#   make check                that, and the unit tests
 #   make format               rewrite the code as `make check` wants it
 #   make lock                 pin the newest versions that pyproject.toml allows
 #   make clean                remove .venv and everything else that was made here
@@ -33,7 +34,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled nightly mutations suites regress bench check format lock clean
+.PHONY: setup compiled demo test test-compiled nightly mutations suites regress bench lint check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP) compiled
@@ -82,7 +83,9 @@ demo: $(COMPILED)
 test-compiled: $(COMPILED)
 	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
 		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
-		tests/compat tests/integration/session tests/integration/sharding $(ARGS)
+		tests/integration/session tests/integration/sharding tests/integration/cache/test_results.py \
+		$(patsubst %,tests/compat/test_%.py,asyncpg pgbench psycopg psycopg_pipeline shared_backends node) \
+		$(ARGS)
 
 # Tests that measure time or memory run alone, after the others.
 test: $(STAMP)
@@ -108,11 +111,13 @@ regress: $(STAMP)
 bench: $(COMPILED)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-check: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy proxy tests $(if $(wildcard benchmarks/*.py benchmarks/*/*.py),benchmarks)
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/pytest $(PYTEST_PARALLEL) -q tests/unit
 
 format: $(STAMP)

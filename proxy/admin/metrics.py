@@ -235,6 +235,14 @@ def _rule_metrics(cache: Statistics) -> Iterator[Metric]:
         "rule",
         {r: c.misses for r, c in rules},
     )
+    saved = GaugeMetricFamily(
+        "penstock_cache_rule_saved_seconds",
+        "What the hits of each rule would have taken at the average of its reads.",
+        labels=["rule"],
+    )
+    for rule, counters in rules:
+        saved.add_metric([rule], counters.saved_ms / 1000)
+    yield saved
     yield _tally(
         "penstock_cache_rule_fills", "Fills of each rule.", "rule", {r: c.fills for r, c in rules}
     )

@@ -1,10 +1,11 @@
 """Calls of the functions of the schema `penstock`, carried out on the cache of one database."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from proxy.cache.errors import CacheUnavailable
+from proxy.cache.errors import CacheError, CacheUnavailable
 from proxy.cache.manager import CacheManager, SetOptions
 from proxy.tasks import spawn
 from proxy.wire import errors
@@ -20,10 +21,13 @@ _ANEW: Final = "try again once SHOW CACHE in the admin console says that Redis i
 
 
 class CacheCalls:
-    """`manage` makes the manager when it is first needed. `usable`: whether this process may ask
-    the cache: it may owe an invalidation to a Redis that others reach."""
+    """`manage` makes the manager when it is first needed, and again after a failure. `usable`:
+    whether this process may ask the cache: it may owe an invalidation to a Redis that others
+    reach."""
 
-    def __init__(self, manage: Callable[[], CacheManager], usable: Callable[[], bool]) -> None:
+    def __init__(
+        self, manage: Callable[[], Awaitable[CacheManager]], usable: Callable[[], bool]
+    ) -> None:
         self._manage = manage
         self._usable = usable
         self._manager: CacheManager | None = None
@@ -35,8 +39,10 @@ class CacheCalls:
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        if self._manager is not None:
-            await self._manager.close()
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with contextlib.suppress(CacheUnavailable, OSError):
+                await manager.close()
 
     async def _call(self, function: str, arguments: tuple[Value, ...], done: Done) -> None:
         try:
@@ -45,8 +51,9 @@ class CacheCalls:
         except PgError as error:
             done(error)
         except CacheUnavailable as error:
+            await self.close()  # the primary may be another by now
             done(PgError(errors.IO_ERROR, str(error), _ANEW))
-        except ValueError as error:
+        except (CacheError, ValueError) as error:
             done(PgError(errors.INVALID_PARAMETER_VALUE, str(error)))
         else:
             done(outcome)
@@ -54,9 +61,8 @@ class CacheCalls:
     async def _result(self, function: str, arguments: tuple[Value, ...]) -> Result:
         if not self._usable():
             raise CacheUnavailable(f"could not call penstock.{function}: Redis is away")
-        if self._manager is None:
-            self._manager = self._manage()
-        manager, first = self._manager, str(arguments[0])
+        manager, first = self._manager or await self._manage(), str(arguments[0])
+        self._manager = manager
         if function == "cache_get":
             return _as_text(await manager.get(first))
         if function == "cache_set":

@@ -25,7 +25,7 @@ from proxy.cache.commands import STORE_SCRIPT
 from proxy.cache.connection import Callback, Connection
 from proxy.cache.endpoint import Endpoint, dial, log_in
 from proxy.cache.errors import CacheError, LinkLost, TooSlow
-from proxy.cache.site import Site
+from proxy.cache.site import LEASE_SECONDS, Site
 from proxy.tasks import spawn
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,8 @@ class RedisLink:
     """See the module's docstring. `request` may be called in any state: it never raises and never
     waits; in any state but UP the callback gets a LinkLost at once.
 
-    `timeout`: seconds for a reply; an attempt to connect and settle may take twice that.
+    `timeout`: seconds for a reply; an attempt to connect and settle may take twice that, and
+    longer by a lease where others have to be asked first.
     `reconnect_interval`: seconds between attempts."""
 
     def __init__(
@@ -84,10 +85,14 @@ class RedisLink:
         self.state = LinkState.CONNECTING
         self.resting = False
         """Redis was too slow too often: reads had better not ask it now."""
+        self.where: Endpoint | None = None
+        """The server that is used, or was last."""
         self._site = site
         self._breaker = breaker
         self.request: Request = self._refuse
         self._timeout = timeout
+        self._patience = 2 * timeout + (LEASE_SECONDS if site.changes else 0.0)
+        """Seconds for an attempt: who gives up too soon leaves others without its invalidations."""
         self._interval = reconnect_interval
         self._connections: list[Connection] = []
         """For commands and for messages."""
@@ -126,7 +131,7 @@ class RedisLink:
         while self.state is not LinkState.CLOSED:
             lost = loop.create_future()
             try:
-                async with asyncio.timeout(2 * self._timeout):
+                async with asyncio.timeout(self._patience):
                     self._connections = []
                     where = await self._site.locate()
                     commands = await self._connect(where, listener, lost)
@@ -217,6 +222,7 @@ class RedisLink:
             if settled.done():  # too late: the attempt was given up
                 return
             self.request = commands.request
+            self.where = where
             self.state = LinkState.UP
             self._note(None)
             settled.set_result(None)
@@ -231,7 +237,7 @@ class RedisLink:
         if self.state is LinkState.CLOSED:
             return
         self.state = LinkState.AWAY
-        reason = str(error) or f"no answer within {2 * self._timeout:g} s"
+        reason = str(error) or f"no answer within {self._patience:g} s"
         self._down = LinkLost(reason)
         self.break_off(reason)
         self._note(reason)

@@ -14,7 +14,7 @@ Patterns are globs (`*`, `?`, `[ab]`, `[!ab]`) of the form TABLES:REST, such as 
 """
 
 from binascii import hexlify
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -28,16 +28,20 @@ from redis.exceptions import RedisError
 
 from proxy.cache.codec import Codec, codec_for
 from proxy.cache.commands import ROSTER, STORE_SCRIPT
-from proxy.cache.entry import token_source
+from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import CacheError, CacheUnavailable
 from proxy.cache.keys import (
     EVERYTHING,
     SCHEMA,
     KeySpace,
     confirmations_channel,
+    is_pattern_epoch,
     members_key,
+    moved_with,
     moves_channel,
+    pattern_epoch,
     statistics_key,
+    table_of,
 )
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
 from proxy.cache.places import site_of
@@ -52,10 +56,19 @@ _SAMPLE = 200
 
 @dataclass(frozen=True, slots=True)
 class EntryTicket:
-    """The epochs of some tables before something was read from them."""
+    """The epochs of some tables, and of patterns of keys, before something was read from them."""
 
     names: tuple[str, ...]
     epochs: bytes
+
+    def narrowed(self, patterns: Set[str]) -> tuple[tuple[str, ...], bytes]:
+        """The names with their epochs, of patterns those in `patterns` only."""
+        kept = [
+            (name, self.epochs[index * TOKEN_SIZE : (index + 1) * TOKEN_SIZE])
+            for index, name in enumerate(self.names)
+            if name in patterns or not is_pattern_epoch(name)
+        ]
+        return tuple(name for name, _ in kept), b"".join(epoch for _, epoch in kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,12 @@ class CacheStats:
     hit_rate: float
     counters: dict[str, int] = field(default_factory=dict)
     """All of them, "rule:<name>:hits" and the like included."""
+
+    @property
+    def saved_seconds(self) -> float:
+        """What the hits would have taken on servers, by the average read of each rule."""
+        saved = (count for name, count in self.counters.items() if name.endswith(":saved_ms"))
+        return sum(saved) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +193,24 @@ class CacheManager:
             return value
 
     async def ticket(self, tables: Iterable[str]) -> EntryTicket:
-        """Take the epochs of `tables`, before reading from them what `set` will store."""
-        names = (EVERYTHING, *sorted(tables))
+        """Take the epochs of `tables`, before reading from them what `set` will store, and those
+        of the patterns of keys that writes invalidate."""
         async with self._redis_at_work("take the epochs"):
+            names = (EVERYTHING, *sorted(tables), *map(pattern_epoch, await self._patterns()))
             return EntryTicket(names, await self._made_epochs(names))
 
     async def set(self, key: str, value: bytes, options: SetOptions | None = None) -> bool:
         """Store `value` under `key`. False if its ticket is out of date: nothing was stored."""
         options = options or SetOptions()
+        async with self._redis_at_work(f"set {key!r}"):
+            globs = [glob for glob in await self._patterns() if fnmatchcase(key, glob)]
         ticket = options.ticket
-        if ticket is None and options.tables:
+        if ticket is None and (options.tables or globs):
             ticket = await self.ticket(options.tables)
-        names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
+        patterns = set(map(pattern_epoch, globs))
+        if ticket is not None and not patterns <= set(ticket.names):
+            return False  # the pattern is newer than the ticket: a write may have come between
+        names, epochs = ticket.narrowed(patterns) if ticket else ((), b"")
         name = self._keys.application(key)
         entry = b"".join(self._codec.encode(name, epochs, _joined(names, value)))
         milliseconds = max(1, round(options.ttl * 1000))
@@ -195,6 +220,10 @@ class CacheManager:
                 return True
             keys = [*map(self._keys.epoch, names), name]
             return bool(await self._redis.eval(STORE_SCRIPT, len(keys), *keys, entry, milliseconds))
+
+    async def _patterns(self) -> list[str]:
+        """The globs of keys that rules of `[[cache.invalidation]]` have given an epoch."""
+        return sorted(map(_to_text, await self._redis.smembers(self._keys.patterns)))
 
     async def delete(self, key: str) -> bool:
         """Remove `key`. False if it was not there."""
@@ -240,7 +269,8 @@ class CacheManager:
         A table without an epoch has no usable entry and no fill on its way."""
         names = await self._matching(tables)
         if names:
-            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in names})
+            moved = moved_with(names)
+            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in moved})
             source = BY_CLEAR if tables == EVERYTHING else BY_PATTERN
             await self._redis.hincrby(statistics_key(self._prefix), f"moves:{source}", 1)
         return names
@@ -253,9 +283,10 @@ class CacheManager:
         names: set[str] = set()
         async for batch in self._scan(b"e:*"):
             names.update(_to_text(key[stem:]) for key in batch)
-        return tuple(
-            sorted(name for name in names - {EVERYTHING, SCHEMA} if fnmatchcase(name, tables))
-        )
+        known = {
+            table_of(name) for name in names - {EVERYTHING, SCHEMA} if not is_pattern_epoch(name)
+        }
+        return tuple(sorted(name for name in known if fnmatchcase(name, tables)))
 
     async def _tell(self, names: tuple[str, ...]) -> None:
         """Have every proxy drop what it holds of these tables in memory: see `members`."""
@@ -264,7 +295,7 @@ class CacheManager:
         own = hexlify(urandom(8))
         async with self._redis.pubsub(ignore_subscribe_messages=True) as inbox:
             await inbox.subscribe(confirmations_channel(self._prefix, own))
-            message = move_message(own, 1, self._keys.database, frozenset(names))
+            message = move_message(own, 1, self._keys.database, moved_with(names))
             await self._redis.publish(moves_channel(self._prefix), message)
             listed = await self._redis.hgetall(members_key(self._prefix))
             deadline = lease_clock() + WAIT_SECONDS

@@ -20,7 +20,7 @@ import structlog
 from proxy.cache.commands import argument, pack, pack_head
 from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import LinkLost
-from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace
+from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace, moved_with
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.schema import SchemaEpoch
@@ -211,6 +211,7 @@ class EpochMover:
     ) -> None:
         """Give each epoch a new token; `finished` gets None or what prevented it. After None,
         `confirmed` is called when nobody serves from memory what was read before."""
+        names = moved_with(names)
         space = KeySpace(self._prefix, database)
         keys = [space.epoch(name) for name in names]
         token = self.new_token()

@@ -33,16 +33,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from struct import error as StructError
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import hiredis
 
+from proxy.cache.cascades import Cascades, Effects
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECK_SIZE, SOUND, TOKEN_SIZE
+from proxy.cache.entry import TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
-from proxy.cache.keys import KeySpace, statistics_key
+from proxy.cache.keys import KeySpace, statistics_key, to_bytes
 from proxy.cache.leases import Awaited, give_back, take
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
@@ -53,8 +53,8 @@ from proxy.cache.statistics import (
     ABSENT,
     APART,
     AWAY,
+    BY_DELAY,
     BY_WRITE,
-    DAMAGED,
     EXPIRED,
     OTHER_SCHEMA,
     REFUSED,
@@ -64,7 +64,7 @@ from proxy.cache.statistics import (
 )
 from proxy.cache.tier import Right, Tier, View
 
-_MAX_SCOPES = 10_000
+_MAX_SCOPES = 20_000
 
 
 class Clocks(NamedTuple):
@@ -110,10 +110,10 @@ class Lookup(NamedTuple):
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
-_OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
 _RESTING = Lookup(None, None, RESTING, 0.0)
 _ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 """How a node of a cluster says that it is not, or not now, the one to ask."""
+_OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
 
 
 class ResultCache:
@@ -165,6 +165,9 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
+        self._cascades: dict[str, Cascades] = {}
+        self._delayed: dict[tuple[str, float, frozenset[str]], bool] = {}
+        """Invalidations to come, and whether there was reason for another meanwhile."""
 
     def _schema_moved(self, database: str) -> None:
         self._mover.look_at_schema(database)
@@ -236,8 +239,7 @@ class ResultCache:
             if len(epochs) != scope.width:
                 done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
                 return
-            if not scope.schema.see(epochs[:TOKEN_SIZE]):
-                self.statistics.bypasses[OTHER_SCHEMA] += 1
+            if not self._knows_schema(scope, epochs):
                 done(_OTHER_SCHEMA)
                 return
             self.statistics.renewals += 1
@@ -323,17 +325,12 @@ class ResultCache:
             done(self._miss(scope, UNKNOWN_EPOCH))
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
-        elif entry.startswith(scope.head + epochs):
-            if crc32(entry, crc32(digest)) == SOUND:
-                self._hit(scope, digest, epochs, entry[scope.body : -CHECK_SIZE], done, rights)
-            else:
-                self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            decoded = self._codec.decode(digest, entry, epochs)
-            if decoded.payload is None:
-                self._miss_with_ticket(scope, decoded.reason, digest, epochs, done)
+            found = self._codec.decode_plain(digest, entry, scope.head, epochs)
+            if found.payload is None:
+                self._miss_with_ticket(scope, found.reason, digest, epochs, done)
             else:
-                self._hit(scope, digest, epochs, decoded.payload, done, rights)
+                self._hit(scope, digest, epochs, found.payload, done, rights)
 
     def _hit(
         self,
@@ -362,8 +359,9 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
-        known = scope.schema.see(epochs[:TOKEN_SIZE])
-        flight = self._flights.lead(scope, digest, epochs) if known else None
+        flight = None
+        if self._knows_schema(scope, epochs):
+            flight = self._flights.lead(scope, digest, epochs)
         if flight is not None:
             self._miss(scope, EXPIRED)
             fresh_after = self._mover.learn(scope.epoch_keys, epochs)
@@ -400,8 +398,7 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         self._miss(scope, reason)
-        if not scope.schema.see(epochs[:TOKEN_SIZE]):
-            self.statistics.bypasses[OTHER_SCHEMA] += 1
+        if not self._knows_schema(scope, epochs):
             done(_OTHER_SCHEMA)
             return
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
@@ -455,11 +452,19 @@ class ResultCache:
             entry: bytes | None = reply.pop()
             if None in reply or entry is None or len(b"".join(reply)) != scope.width:
                 return None
-            return self._codec.decode(digest, entry, b"".join(reply)).payload
+            current = b"".join(reply)
+            return self._codec.decode_plain(digest, entry, scope.head, current).payload
 
         deadline = self._lease_clock() + self._patience
         awaited = Awaited(scope, digest, epochs, lease, deadline, find, over)
         awaited.look(lambda: self._link.request, self._lease_clock, self._later)
+
+    def _knows_schema(self, scope: Scope, epochs: bytes) -> bool:
+        """Whether a ticket may be given: what fills by it has to know the schema of its epochs."""
+        if scope.schema.see(epochs[:TOKEN_SIZE]):
+            return True
+        self.statistics.bypasses[OTHER_SCHEMA] += 1
+        return False
 
     def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
         """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
@@ -562,8 +567,8 @@ class ResultCache:
             label,
             reads,
             self.statistics.rules[rule],
-            self._mover.schema(database),
             self._codec.plain_header,
+            self._mover.schema(database),
         )
         self._scopes[database, label, reads, rule] = scope
         return scope
@@ -586,6 +591,8 @@ class ResultCache:
 
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.move(database, names, done, source, planned)
 
     def try_move(
@@ -597,6 +604,8 @@ class ResultCache:
     ) -> None:
         """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
         and nothing is owed. `source`: see `statistics.SOURCES`."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.try_move(database, names, source, finished)
 
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
@@ -613,7 +622,55 @@ class ResultCache:
 
     def announce(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
         """Before a write: the same, but `done` is called when Redis has acknowledged it."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=False)
         self._mover.announce(database, names, done)
+
+    def cascade(self, database: str, cascades: Cascades | None) -> None:
+        """What writes of this database invalidate besides their tables, from now on."""
+        if cascades is None:
+            self._cascades.pop(database, None)
+        else:
+            self._cascades[database] = cascades
+            if self._link.state is LinkState.UP:
+                self._list_patterns(self._link.request)
+
+    def _list_patterns(self, request: Request) -> None:
+        """Say which patterns have epochs on which keys of applications must depend."""
+        for database, cascades in self._cascades.items():
+            if cascades.patterns:
+                where = KeySpace(self._prefix, database).patterns
+                request(pack(b"SADD", where, *map(to_bytes, cascades.patterns)), self._count_error)
+
+    def cascaded(self, database: str, names: frozenset[str]) -> Effects | None:
+        """What a write to these tables invalidates by rules; None where there are none."""
+        cascades = self._cascades.get(database)
+        return None if cascades is None or not names else cascades.of(names)
+
+    def _cascaded(self, database: str, names: frozenset[str], *, ended: bool) -> frozenset[str]:
+        effects = self.cascaded(database, names)
+        if effects is None:
+            return names
+        if ended:
+            for delay, later in effects.later:
+                self._move_later((database, delay, later))
+        return effects.names
+
+    def _move_later(self, what: tuple[str, float, frozenset[str]]) -> None:
+        """Invalidate once more after the delay; twice, if this is asked for again until then."""
+        if what in self._delayed:
+            self._delayed[what] = True
+            return
+        self._delayed[what] = False
+        database, delay, names = what
+
+        def due() -> None:
+            again = self._delayed.pop(what)
+            self._mover.move(database, names, _nothing, BY_DELAY)
+            if again:
+                self._move_later(what)
+
+        self._later(delay, due)
 
     @property
     def identity(self) -> bytes:
@@ -652,6 +709,7 @@ class ResultCache:
         ready: Callable[[], None],
     ) -> None:
         """The link's listener: pay what is owed."""
+        self._list_patterns(request)
         self._mover.settle(incarnation, request, request_in_order, ready)
 
     def away(self) -> None:
@@ -674,6 +732,7 @@ class ResultCache:
         """Add what was counted since the last call to the hash that all processes share."""
         if self._link.state is not LinkState.UP:
             return
+        self._list_patterns(self._link.request)  # again and again: Redis may have lost them
         key = statistics_key(self._prefix)
         for name, number in self.statistics.flat():
             change = number - self._published.get(name, 0)
@@ -682,3 +741,7 @@ class ResultCache:
                 self._link.request(
                     pack(b"HINCRBY", key, name.encode(), b"%d" % change), self._count_error
                 )
+
+
+def _nothing() -> None:
+    pass

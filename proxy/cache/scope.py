@@ -4,7 +4,7 @@ from binascii import hexlify
 from collections.abc import Callable
 
 from proxy.cache.commands import STORE_SCRIPT, STORE_SCRIPT_SHA, argument, pack_head
-from proxy.cache.entry import DIGEST_SIZE, HEADER_SIZE, TOKEN_SIZE
+from proxy.cache.entry import DIGEST_SIZE, TOKEN_SIZE
 from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace
 from proxy.cache.schema import SchemaEpoch
 from proxy.cache.statistics import RuleCounters
@@ -23,7 +23,6 @@ class Scope:
         "_forget",
         "_life",
         "_lookup",
-        "body",
         "counters",
         "database",
         "epoch_keys",
@@ -42,8 +41,8 @@ class Scope:
         label: str,
         reads: tuple[str, ...],
         counters: RuleCounters,
-        schema: SchemaEpoch,
         plain_header: Callable[[int], bytes],
+        schema: SchemaEpoch,
     ) -> None:
         self.database = keys.database
         self.keys = keys
@@ -56,8 +55,6 @@ class Scope:
         self.epoch_keys = [keys.epoch(name) for name in self.names]
         self.head = plain_header(len(self.names))
         """How a plain entry of this scope begins; its epochs follow."""
-        self.body = HEADER_SIZE + len(self.names) * TOKEN_SIZE
-        """Where the payload of such an entry begins."""
         self.width = len(self.names) * TOKEN_SIZE
         """Of its epochs, in bytes."""
         stem = keys.result_stem(label)

@@ -7,11 +7,11 @@ asked, for LEASE_SECONDS, if so many confirm it that no failover can do without 
 
 Why results are right then. Let P be on the old primary, and Q have found the new one. P has left
 at the latest LEASE_SECONDS after its last lease began, and Q came after that began. The new primary
-is another incarnation, so Q has moved the epochs of whole databases there before it used it. Q's
-writes are acknowledged no sooner than WAIT_SECONDS after it came, which is longer than the lease,
-for the list of members there has a young mark. And Q asks nothing before all others have come, or
-had the time to (`Members.apart`; also one that has just started, as it is `cautious`): by then P
-has told of what it wrote. Nothing else differs from a Redis that was away and is back.
+is another incarnation, so Q has moved the epochs of whole databases there before it used it. Its
+list of members has a young mark, so Q's writes are acknowledged no sooner than LEASE_SECONDS after
+Q came. And Q asks nothing before all others have come, or had the time to, which is longer
+(`Members.apart`; also one that has just started, as it is `cautious`): by then P has told of what
+it wrote. Nothing else differs from a Redis that was away and is back.
 """
 
 import asyncio
@@ -22,9 +22,11 @@ from proxy.cache.connection import Connection
 from proxy.cache.endpoint import Endpoint, dial, log_in
 from proxy.cache.errors import CacheError, LinkLost
 
-LEASE_SECONDS: Final = 0.9
-"""Less than `members.WAIT_SECONDS`."""
+LEASE_SECONDS: Final = 1.9
+"""Part of the agreement between processes, as the times in `members`."""
 POLL_SECONDS: Final = 0.25
+WITNESS_SECONDS: Final = 1.0
+"""Longest wait for an answer, where those that have come don't do."""
 
 
 Address = tuple[str, int]
@@ -95,7 +97,8 @@ Judge = Callable[[Sequence[Account]], Verdict]
 
 class WitnessedSite:
     """What witnesses tell. `question`: the command that all are asked. `admit`, `enter`: from an
-    address to a witness and to a Redis. `timeout`: seconds for an answer."""
+    address to a witness and to a Redis. `timeout`: seconds to wait for
+    all of them, if enough have answered."""
 
     changes = True
 
@@ -115,11 +118,12 @@ class WitnessedSite:
         self._question = question
         self._judge = judge
         self._enter = enter
+        self._timeout = timeout
         self._clock = clock
         self._told: tuple[Address, ...] = ()
         self._witnesses: dict[Address, Witness] = {}
         self._new_witness: Callable[[Address], Witness] = lambda address: Witness(
-            admit(*address), timeout
+            admit(*address), WITNESS_SECONDS
         )
         self._leased_at = 0.0
         """When the round began that confirmed the place last."""
@@ -127,6 +131,9 @@ class WitnessedSite:
     async def locate(self) -> Endpoint:
         asked_at = self._clock()
         verdict = await self._round()
+        if verdict.primary is None and self._witnesses.keys() < set(self._addresses):
+            asked_at = self._clock()
+            verdict = await self._round()  # with those that the first ones have told of
         if verdict.primary is None:
             raise CacheError(verdict.why)
         self._leased_at = asked_at
@@ -153,17 +160,33 @@ class WitnessedSite:
             else:
                 why = verdict.why
 
+    @property
+    def _addresses(self) -> tuple[Address, ...]:
+        """Of all witnesses that are known of."""
+        return tuple(dict.fromkeys((*self._named, *self._told)))
+
     async def _round(self) -> Verdict:
         """Ask everybody at once."""
-        addresses = tuple(dict.fromkeys((*self._named, *self._told)))
+        addresses = self._addresses
         for gone in self._witnesses.keys() - set(addresses):
             self._witnesses.pop(gone).close()
         for address in addresses:
             if address not in self._witnesses:
                 self._witnesses[address] = self._new_witness(address)
-        asked = [self._witnesses[address] for address in addresses]
-        replies = await asyncio.gather(*(one.ask(self._question) for one in asked))
-        verdict = self._judge(list(map(Account, addresses, replies)))
+        asked: dict[Address, asyncio.Future[Any]] = {
+            address: asyncio.ensure_future(self._witnesses[address].ask(self._question))
+            for address in addresses
+        }
+        try:
+            await asyncio.wait(asked.values(), timeout=self._timeout)
+            verdict = self._judge(_accounts(asked))
+            if verdict.primary is None and not verdict.failing_over:
+                # It takes too few, so the slow ones count too.
+                await asyncio.wait(asked.values(), timeout=WITNESS_SECONDS)
+                verdict = self._judge(_accounts(asked))
+        finally:
+            for answer in asked.values():
+                answer.cancel()
         if verdict.ask:
             self._told = verdict.ask
         return verdict
@@ -172,6 +195,13 @@ class WitnessedSite:
         for witness in self._witnesses.values():
             witness.close()
         self._witnesses.clear()
+
+
+def _accounts(asked: dict[Address, asyncio.Future[Any]]) -> list[Account]:
+    return [
+        Account(address, answer.result() if answer.done() else LinkLost("no answer yet"))
+        for address, answer in asked.items()
+    ]
 
 
 class Witness:

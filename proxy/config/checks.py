@@ -262,6 +262,35 @@ def _matched(globs: Iterable[str], names: list[str], path: Path, section: str) -
             yield Finding((*path, place), message, ", ".join(names) or None, nearest(glob, names))
 
 
+def _cache_keys(settings: Settings) -> Iterator[Finding]:
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if rule.granularity == "key" and rule.key is None:
+            yield Finding((*path, "granularity"), '"key" needs the column', 'key = "COLUMN"')
+        if rule.granularity == "key" and not rule.tables:
+            yield Finding((*path, "granularity"), '"key" needs tables', 'tables = ["NAME"]')
+        if rule.granularity != "key" and rule.key is not None:
+            yield Finding((*path, "key"), "is not used", 'with granularity = "key"')
+
+
+def _invalidations(settings: Settings) -> Iterator[Finding]:
+    rules, databases = settings.cache.invalidations, list(settings.databases)
+    yield from _twice([rule.name for rule in rules], ("cache", "invalidation"))
+    for index, rule in enumerate(rules):
+        path: Path = ("cache", "invalidation", index)
+        if not settings.cache.has_store:
+            yield Finding(path, "has nothing to invalidate: no Redis is named")
+        if not rule.writes:
+            yield Finding((*path, "writes"), "is empty: no write makes it invalidate anything")
+        if not rule.tables and not rule.keys:
+            message = f'the rule "{rule.name}" invalidates nothing: give it tables or keys'
+            yield Finding(path, message, 'tables = ["name*"] or keys = ["name:*"]')
+        if not rule.at_once and not rule.delay:
+            yield Finding((*path, "at_once"), "false needs a delay", 'delay = "500ms"')
+        if "*" not in databases:
+            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
+
+
 def _feeds(settings: Settings) -> Iterator[Finding]:
     places: list[tuple[Path, FeedSettings]] = [(("cache", "feed"), settings.cache.feed)]
     for name, database in settings.databases.items():
@@ -460,6 +489,10 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
     (one_store, STORE_KEYS),
     (
+        _cache_keys,
+        ("cache.rule.*.granularity", "cache.rule.*.key", "cache.rule.*.tables"),
+    ),
+    (
         _cache_lives,
         ("cache.rule.*.ttl", "cache.rule.*.jitter", "cache.rule.*.empty_ttl"),
     ),
@@ -474,6 +507,10 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "auth.auth_file",
             "auth.auth_user",
         ),
+    ),
+    (
+        _invalidations,
+        ("cache.invalidation", "cache.redis", "cache.sentinels", "cache.cluster", "database"),
     ),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),

@@ -156,6 +156,12 @@ ttl = "5s"
 max_size = "64kB"
 
 [[cache.rule]]
+name = "baskets"
+tables = ["baskets", "basket_items"]
+granularity = "key"
+key = "user_id"
+
+[[cache.rule]]
 name = "people"
 tables = ["users"]
 databases = ["app"]
@@ -164,6 +170,14 @@ ttl = "60s"
 jitter = "10s"
 stale = "5s"
 empty_ttl = "1s"
+""",
+    "cache.invalidation": """\
+[[cache.invalidation]]
+name = "pages of products"
+writes = ["products", "prices"]
+tables = ["product_pages"]
+keys = ["product:*"]
+delay = "500ms"
 """,
     "database.NAME": """\
 [database.app]

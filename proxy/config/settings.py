@@ -359,7 +359,34 @@ class CacheRule(Section):
         description="a hit misses no write, by anybody, that was acknowledged longer before the "
         "query; 0: `cache.feed.max_lag` holds",
     )
+    granularity: Literal["table", "key"] = Field(
+        "table",
+        description="what a write ends of the rule's `tables`: all, or only what was read by an "
+        "equality on `key` where both are pinned to values",
+    )
+    key: Name | None = Field(
+        None,
+        description='the key column, with `granularity = "key"`: an integer, text, varchar or uuid',
+    )
     enabled: bool = Field(True, description="false: matching statements are never cached")
+
+
+class InvalidationRule(Section):
+    """What writes to some tables invalidate besides what was read there. All that match count."""
+
+    name: Name = Field(description="shown by `penstock explain`")
+    databases: tuple[Glob, ...] = Field(
+        (), description="only in databases whose name, as clients give it, matches one; none: all"
+    )
+    writes: tuple[Glob, ...] = Field(description="when a table that matches one is written")
+    tables: tuple[Glob, ...] = Field(
+        (), description="results read from these go too, as if these had been written"
+    )
+    keys: tuple[Glob, ...] = Field(
+        (), description="entries of applications go whose whole key matches one"
+    )
+    delay: Duration = Field(0.0, description="invalidate once more so long after; 0: only once")
+    at_once: bool = Field(True, description="false: only after the delay")
 
 
 class FeedSettings(Section):
@@ -435,6 +462,9 @@ class CacheSettings(Section):
         "encrypted by it is not served; unset: not encrypted",
     )
     rules: tuple[CacheRule, ...] = Field((), alias="rule", description="in order")
+    invalidations: tuple[InvalidationRule, ...] = Field(
+        (), alias="invalidation", description="what else writes invalidate"
+    )
 
     @property
     def has_store(self) -> bool:

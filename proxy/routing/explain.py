@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from proxy.routing.plan import CachePlan, Plan, Refusal, ShardPlan
+from proxy.routing.plan import CachePlan, Pinned, Plan, Refusal, ShardKey, ShardPlan
 from proxy.routing.route import Refused, Route, ShardUnresolved
 from proxy.sql.statement import Hints, Literal, Statement
 
@@ -67,6 +67,8 @@ def _tables(plan: Plan, statements: tuple[Statement, ...]) -> Iterable[tuple[str
         yield "reads in all", _epochs(plan.reads)
     if plan.writes:
         yield "moves epochs of", _epochs(plan.writes)
+    if plan.pinned_write is not None:
+        yield "invalidates by key", _pinned(plan.pinned_write)
 
 
 def _route(outcome: Outcome) -> Iterable[tuple[str, str]]:
@@ -87,6 +89,8 @@ def _cache(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "cache", _by_rule(plan.cache)
     yield "cache label", plan.cache.label
     yield "cache depends on", _listed(plan.cache.reads)
+    for pinned in plan.cache.pins:
+        yield "depends by key on", _pinned(pinned)
 
 
 def _by_rule(cache: CachePlan) -> str:
@@ -103,19 +107,23 @@ def _by_rule(cache: CachePlan) -> str:
 
 def _shard(shard: ShardPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
     for key in shard.keys:
-        values = (
-            (f"{value.text!r}" if value.text is not None else "NULL")
-            if isinstance(value, Literal)
-            else f"${value.index}"
-            for value in key.values
-        )
-        yield "shard key", f"{key.table}.{key.column} = {' or '.join(values)}"
+        yield "shard key", _pinned(key)
     if shard.shard is not None:
         yield "shard", str(shard.shard)
     elif isinstance(outcome, Route) and outcome.node is not None:
         yield "shard", f"{outcome.node.shard}, by these values"
     else:
         yield "shard", "decided by the parameters"
+
+
+def _pinned(key: ShardKey | Pinned) -> str:
+    values = (
+        (f"{value.text!r}" if value.text is not None else "NULL")
+        if isinstance(value, Literal)
+        else f"${value.index}"
+        for value in key.values
+    )
+    return f"{key.table}.{key.column} = {' or '.join(values)}"
 
 
 def _hints(hints: Hints, node_hint: str | None) -> Iterable[tuple[str, str]]:

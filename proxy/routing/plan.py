@@ -23,6 +23,17 @@ class Access(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """A table that is invalidated by key, and the keys to which an equality pins a statement."""
+
+    table: str
+    column: str
+    type: str
+    """The column's, one of `proxy.sharding.keys`."""
+    values: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CachePlan:
     """A statement that a rule caches."""
 
@@ -33,6 +44,8 @@ class CachePlan:
     """Epoch names of every base table read, sorted."""
     label: str
     """The readable part of the key that patterns match: table names joined by `+`."""
+    pins: tuple[Pinned, ...] = ()
+    """Tables of `reads` of which only the rows with one key matter."""
     max_feed_lag: float = 0.0
     """Seconds that hits may be behind the change feed; 0: as far as the feed itself may."""
     refresh: bool = False
@@ -90,6 +103,8 @@ class Plan:
     writes: frozenset[str] = frozenset()
     """Epoch names to move around it, cascades and partitions included; empty for a read, and for a
     write of what nothing caches: whether it writes at all is what `access` says."""
+    pinned_write: Pinned | None = None
+    """The table among `writes` of which only rows with some keys are touched."""
     reads: frozenset[str] = frozenset()
     """Epoch names of the base tables read, views and partitions resolved; "*" where unknown."""
     touches_tables: bool = False
@@ -137,6 +152,8 @@ class Plan:
     """With access LOCAL: a function of Penstock's own is called."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
+    keyed: bool = field(init=False, default=False)
+    """What it reads or writes depends on the values of constants or parameters."""
     listens: bool = field(init=False, default=False)
     """There is a LISTEN among `steps`."""
     effects: bool = field(init=False, default=False)
@@ -167,6 +184,8 @@ class Plan:
             and not self.deallocates_all
             and not self.ends_transaction
         )
+        pinned = self.pinned_write is not None or bool(self.cache and self.cache.pins)
+        object.__setattr__(self, "keyed", pinned)
         object.__setattr__(self, "listens", any(one.verb is Verb.LISTEN for one in self.steps))
         object.__setattr__(self, "effects", effects)
         object.__setattr__(self, "reads_only", reads_only)

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from proxy.config.settings import CacheSettings, RoutingSettings
 from proxy.routing.caching import cache_plan, uncacheable
 from proxy.routing.explain import explained_statement
 from proxy.routing.judge import Verdict, judge
+from proxy.routing.keyed import keyed_tables, pinned_reads, pinned_write
 from proxy.routing.plan import EVERY_SETTING, Access, CachePlan, Plan, Refusal, ShardPlan
 from proxy.routing.relations import ANYTHING, resolve_reads
 from proxy.routing.rules import Subject, routing_rule, rules_of, tables_covered
@@ -43,6 +45,7 @@ class Planner:
         "_cached_tables",
         "_catalogue",
         "_hints_cache",
+        "_keyed",
         "_routing",
         "_rules",
         "_shards",
@@ -66,6 +69,7 @@ class Planner:
         self._shards: ShardMap = NoShards() if shards is None else shards
         self._hints_cache = hints_cache
         self._cached_tables = self._find_cached_tables()
+        self._keyed = keyed_tables(rules_of(cache.rules, database), catalogue)
 
     def plan(self, analysis: Analysis) -> Plan:
         """The plan of a query string. Never raises for what the string says."""
@@ -88,12 +92,16 @@ class Planner:
         access, reason = self._access(verdicts, against, node_hint, hinted_by)
         refusal = shard if isinstance(shard, Refusal) else None
         cached = self._caching(analysis, statements, verdicts, subject)
+        writes = self._writes(verdicts) if against and shard is None else frozenset[str]()
         return Plan(
             analysis=analysis,
             kind=_kind(statements),
             access=Access.REFUSE if refusal else access,
             reason=refusal.message if refusal else reason,
-            writes=self._writes(verdicts) if against and shard is None else frozenset(),
+            writes=writes,
+            pinned_write=pinned_write(
+                statements, analysis.text, writes, self._keyed, self._catalogue
+            ),
             reads=_reads(statements, verdicts, shard),
             touches_tables=any(verdict.touches_tables for verdict in verdicts),
             cache=cached if isinstance(cached, CachePlan) else None,
@@ -179,7 +187,11 @@ class Planner:
         against = uncacheable(statements[0], verdicts[0], self._catalogue, self._shards)
         if against is not None:
             return against
-        return cache_plan(self._rules, analysis.hints, self._hints_cache, subject, verdicts[0])
+        plan = cache_plan(self._rules, analysis.hints, self._hints_cache, subject, verdicts[0])
+        if self._keyed and isinstance(plan, CachePlan):
+            pins = pinned_reads(statements[0], analysis.text, self._keyed, self._catalogue)
+            return replace(plan, pins=pins)
+        return plan
 
     def _node_hint(self, analysis: Analysis, subject: Subject) -> tuple[str | None, str]:
         """Where a hint, or else the first matching rule, wants it, and the name of which."""

@@ -60,13 +60,15 @@ def routing_rule(rules: tuple[RoutingRule, ...], subject: Subject) -> RoutingRul
     return None
 
 
-def rules_of(rules: tuple[CacheRule, ...], database: str, user: str) -> tuple[CacheRule, ...]:
-    """Those that hold for this user in this database."""
+def rules_of(
+    rules: tuple[CacheRule, ...], database: str, user: str | None = None
+) -> tuple[CacheRule, ...]:
+    """Those that hold for this user in this database; without a user, for any."""
     return tuple(
         rule
         for rule in rules
         if (not rule.databases or _bare(database, rule.databases))
-        and (not rule.users or _bare(user, rule.users))
+        and (user is None or not rule.users or _bare(user, rule.users))
     )
 
 

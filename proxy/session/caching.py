@@ -15,6 +15,7 @@ from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
+from proxy.session.keyed import epochs_read
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import IDLE
 from proxy.sql.hints import without_refresh
@@ -95,6 +96,7 @@ def ask(
     client: Client,
     batch: Batch,
     plan: Plan,
+    literals: tuple[bytes | None, ...],
     key: bytes,
     done: Callable[[bytes | None, Fill | None], None],
 ) -> None:
@@ -104,8 +106,11 @@ def ask(
     cache, rule = context.cache, plan.cache
     assert cache is not None
     assert rule is not None
+    reads = rule.reads
+    if rule.pins:
+        reads = epochs_read(rule, batch, literals, client.utf8)
     if rule.refresh:
-        _renew(context, client, batch, rule, done)
+        _renew(context, client, batch, rule, reads, done)
         return
     shape, catalogue = batch.shape, context.catalogue.current
 
@@ -127,9 +132,7 @@ def ask(
         done(lookup.payload, fill)
 
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
-    cache.lookup(
-        context.name, rule.label, digest, rule.reads, answered, rule.rule, rule.stale_seconds
-    )
+    cache.lookup(context.name, rule.label, digest, reads, answered, rule.rule, rule.stale_seconds)
 
 
 def _fill(
@@ -157,6 +160,7 @@ def _renew(
     client: Client,
     batch: Batch,
     rule: CachePlan,
+    reads: tuple[str, ...],
     done: Callable[[bytes | None, Fill | None], None],
 ) -> None:
     """As `ask` where the answer is to take the place of what is kept for the text without the
@@ -165,7 +169,8 @@ def _renew(
     assert cache is not None
 
     def renewed(lookup: Lookup) -> None:
-        ticket, known = lookup.ticket, context.catalogue.current is catalogue
+        ticket = lookup.ticket
+        known = context.catalogue.current is catalogue  # the plan is of no older one
         if ticket is None or not known or not context.catalogue.usable_for_cache:
             done(None, None)
             return
@@ -179,7 +184,7 @@ def _renew(
         types = statement.content[len(statement.text) :]
         request = _bound_request(batch, _plain(statement.text) + types)
     digest = entry_digest(_context_bytes(client), request)
-    cache.renew(context.name, rule.label, digest, rule.reads, renewed, rule.rule)
+    cache.renew(context.name, rule.label, digest, reads, renewed, rule.rule)
 
 
 def _plain(text: bytes) -> bytes:
@@ -232,12 +237,16 @@ def remembered_reply(answer: Answer, status: int) -> bytes:
     return answer.reply if status == IDLE else answer.reply[:-_READY_SIZE] + ready_for_query(status)
 
 
-def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
-    """Store an answer that has been relayed whole, if it is one that can be kept."""
+def keep(cache: ResultCache, fill: Fill, captured: bytes | None, seconds: float) -> None:
+    """Store an answer that has been relayed whole, if it is one that can be kept. `seconds`: how
+    long the client has waited for it."""
     kept = None if captured is None else strip_preamble(captured)
     if kept is None:
         cache.forgo(fill.ticket)
         return
+    counters = fill.ticket.scope.counters
+    counters.reads += 1
+    counters.read_seconds += seconds
     retain, ttl = fill.retain, _life(fill, kept)
     if ttl <= 0:
         cache.share(fill.ticket, kept)

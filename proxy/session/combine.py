@@ -39,6 +39,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
         strictest,
         kind=first.kind if all(plan.kind == first.kind for plan in plans) else "multi",
         writes=frozenset().union(*(plan.writes for plan in plans)),
+        pinned_write=None,
         reads=frozenset().union(*(plan.reads for plan in plans)),
         touches_tables=any(plan.touches_tables for plan in plans),
         steps=steps_of(plans),
@@ -101,6 +102,7 @@ def unexecuted(plan: Plan) -> Plan:
     return replace(
         plan,
         writes=frozenset(),
+        pinned_write=None,
         begin=None,
         ends_transaction=False,
         rolls_back=False,
@@ -133,6 +135,7 @@ def corrected(plan: Plan, reason: str) -> Plan:
         access=Access.WRITE,
         reason=reason,
         writes=frozenset({"*"}),
+        pinned_write=None,
         cache=None,
         uncached_reason=reason,
     )

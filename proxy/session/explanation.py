@@ -1,5 +1,6 @@
 """The answer to `EXPLAIN (PENSTOCK) …` and `SHOW ROUTE FOR …`: the decision, without running it."""
 
+from proxy.cache.keys import is_pattern_epoch
 from proxy.routing.decide import decide
 from proxy.routing.explain import describe
 from proxy.routing.plan import Access, Plan
@@ -42,4 +43,23 @@ def _rows(context: DatabaseContext, client: Client, text: str) -> tuple[tuple[st
         )
     except Refused as refused:
         return describe(plan, refused)
-    return describe(plan, route)
+    return describe(plan, route, _cascades(context, plan))
+
+
+def _cascades(context: DatabaseContext, plan: Plan) -> tuple[tuple[str, str], ...]:
+    """What rules of `[[cache.invalidation]]` do."""
+    effects = None
+    if context.cache is not None:
+        effects = context.cache.cascaded(context.name, plan.writes)
+    if effects is None:
+        return ()
+    rows = []
+    if more := effects.names - plan.writes:
+        rows.append(("invalidates by rules", ", ".join(sorted(map(_target, more)))))
+    for delay, names in effects.later:
+        rows.append((f"after {delay:g} s once more", ", ".join(sorted(map(_target, names)))))
+    return tuple(rows)
+
+
+def _target(name: str) -> str:
+    return f"keys {name[1:]}" if is_pattern_epoch(name) else name

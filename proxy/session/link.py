@@ -49,6 +49,8 @@ class Link(Borrower):
         self._plan: Plan = NOTHING
         self._literals: tuple[bytes | None, ...] = ()
         self._fill: caching.Fill | None = None
+        self._moves: frozenset[str] = frozenset()
+        """Epochs that the batch's writes move."""
         self._pool: Pool | None = None
         self._pools: dict[str, Pool] = {}
         """Those used so far, by node."""
@@ -92,7 +94,7 @@ class Link(Borrower):
         """The backend listens on channels that the client hears of by another way."""
         self._freeing = False
         """It is being told to do so no more."""
-        self._signed = 0
+        self._signer = 0
         """The server process whose notifications are told as the client's, if there is one."""
         self._parting = False
         """The client has been passed an error that came outside any answer."""
@@ -147,7 +149,7 @@ class Link(Borrower):
         """Part from the backend, which the pool may have to clean by this SQL first."""
         backend, self.backend = self.backend, None
         self._client.facts.linked = None
-        if self._signed:
+        if self._signer:
             self._sign_off()
         if backend is None or self._pool is None:
             return
@@ -167,8 +169,8 @@ class Link(Borrower):
 
     def _sign_off(self) -> None:
         """What this backend notifies of is not the client's any more."""
-        self._context.listener.senders.pop(self._signed, None)
-        self._signed = 0
+        self._context.listener.senders.pop(self._signer, None)
+        self._signer = 0
 
     def backend_delayed(self, seconds: float) -> None:
         """The pool's answer takes long: tell the client, who may wonder."""
@@ -285,7 +287,7 @@ class Link(Borrower):
             for seconds in _LATE_COMMITS:
                 loop.call_later(seconds, self._move_after, tables, transaction.planned)
         if not transaction.read_only:
-            self._client.wrote_at = self._context.writes.tick(tables)
+            self._client.wrote_at = self._context.writes.tick(frozenset(transaction.writes))
 
     def _syncs_early(self, batch: Batch) -> bool:
         """Parse, Describe and Close alone can be synced at once, which frees the backend."""

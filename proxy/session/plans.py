@@ -148,9 +148,9 @@ class PlanCache:
         planned = self._of_shape(found)
         if planned is None:
             return (self._analyse(query), ()), text
-        if planned[0].shard is None:
+        if planned[0].shard is None and not planned[0].keyed:
             return planned, bones if bones is text or skeletons.fits(bones, found) else text
-        return self._sharded(query, planned[0], found), text
+        return self._with_values(query, planned[0], found), text
 
     def _of_shape(self, found: Shape) -> Planned | None:
         """The plan of all texts of this shape, or None where each has its own."""
@@ -164,8 +164,8 @@ class PlanCache:
         self._shapes[found.text] = planned
         return planned
 
-    def _sharded(self, query: str, plan: Plan, found: Shape) -> Planned:
-        """The plan with the constants that tell the shard."""
+    def _with_values(self, query: str, plan: Plan, found: Shape) -> Planned:
+        """The plan with the constants that tell the shard, or the key."""
         if not all(_says_its_value(literal) for literal in found.literals):
             return self._analyse(query), ()
         return plan, tuple(

@@ -35,6 +35,7 @@ from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
 from proxy.session.listening import Listening, listening_is_shared
+from proxy.session.plans import PlanCache
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import (
     ABORTED,
@@ -220,17 +221,12 @@ class Session(Downstream):
         if batch.unseen or batch.end == FUNCTION_CALL:
             return plans.of_unknown("its text was not seen by Penstock")
         if len(bound) == 1:
-            return self._plan_of_bound(bound[0], utf8)
+            return _plan_of_bound(plans, bound[0], utf8)
         if bound:
-            return combine([self._plan_of_bound(one, utf8) for one in dict.fromkeys(bound)])
+            return combine([_plan_of_bound(plans, one, utf8) for one in dict.fromkeys(bound)])
         if batch.described is not None:
             return unexecuted(plans.of_prepared(batch.described, utf8))
         return NOTHING
-
-    def _plan_of_bound(self, prepared: Prepared, utf8: bool) -> Plan:
-        plans, runs = self.context.plans, prepared.runs
-        plan = plans.of_prepared(prepared, utf8)
-        return plan if runs is None else executing(plan, plans.of_prepared(runs, utf8))
 
     def _go_upstream(self, fill: caching.Fill | None) -> None:
         assert self._batch is not None
@@ -459,7 +455,7 @@ class Session(Downstream):
         self.state = states.WAITING
         self.asking = True
         answered = partial(self._cache_answered, batch)
-        caching.ask(self.context, self.client, batch, plan, key, answered)
+        caching.ask(self.context, self.client, batch, plan, self._literals, key, answered)
         return True
 
     def _cache_answered(self, batch: Batch, hit: bytes | None, fill: caching.Fill | None) -> None:
@@ -684,3 +680,9 @@ class Session(Downstream):
         self.upstream.forgo()
         self.upstream.abandon()
         self._on_closed(self)
+
+
+def _plan_of_bound(plans: PlanCache, prepared: Prepared, utf8: bool) -> Plan:
+    """With what it runs, if it is an EXECUTE in SQL."""
+    plan, runs = plans.of_prepared(prepared, utf8), prepared.runs
+    return plan if runs is None else executing(plan, plans.of_prepared(runs, utf8))

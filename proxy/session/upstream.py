@@ -8,6 +8,7 @@ too: another try elsewhere, a lost server, a client that has gone, a cancel.
 from collections.abc import Callable
 
 from proxy.cache.results import ResultCache
+from proxy.net.clock import clock
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
 from proxy.pool.exchange import Exchange
@@ -16,7 +17,7 @@ from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
-from proxy.session import caching, settings_sync, states
+from proxy.session import caching, keyed, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary, steps_of
 from proxy.session.listening import UNCLEAR
@@ -48,10 +49,13 @@ class Upstream(Revalidation):
         self._batch, self._plan, self._literals, self._fill = batch, plan, literals, fill
         self._retries = 0
         cache = self._context.cache
+        self._moves = plan.writes
         if plan.writes and cache is not None:
+            if plan.pinned_write is not None:
+                self._moves = keyed.epochs_moved(plan, batch, literals, self._client.utf8)
             self._planned = self._context.planned()
             self._session.state = states.WAITING
-            cache.announce(self._context.name, plan.writes, self._dispatch_unless_closed)
+            cache.announce(self._context.name, self._moves, self._dispatch_unless_closed)
         else:
             self._dispatch()
 
@@ -236,7 +240,7 @@ class Upstream(Revalidation):
             self._await_told(batch)
         self.unsynced = readies == 0
         if plan.effects:
-            transaction.note(plan, self._planned)
+            transaction.note(plan, self._planned, self._moves)
             if plan.settings_unknown:
                 transaction.touched |= settings_sync.named_in(batch)
             if plan.changes_schema:
@@ -325,11 +329,11 @@ class Upstream(Revalidation):
         """
         backend, listener, listening = self.backend, self._context.listener, self._session.listening
         assert backend is not None
-        if self._signed or self._keeps_backend or not listener.in_use:
+        if self._signer or self._keeps_backend or not listener.in_use:
             return False
-        self._signed = backend.process_id
+        self._signer = backend.process_id
         if listening is None or not listening.used or self.unsynced:
-            listener.senders[self._signed] = self._client.process_id
+            listener.senders[self._signer] = self._client.process_id
             return False
         self._preparing = True
         self._session.state = states.WAITING
@@ -343,7 +347,7 @@ class Upstream(Revalidation):
             self._let_go_unused()
             return
         if self.backend is backend:
-            self._context.listener.senders[self._signed] = self._client.process_id
+            self._context.listener.senders[self._signer] = self._client.process_id
         self._dispatch()
 
     def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
@@ -357,12 +361,12 @@ class Upstream(Revalidation):
                 self._session.fatal(UNCLEAR)
                 return True
             missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
-        signed = relay.status == IDLE and self._signed != 0
-        if self._abandoned or not (missing or signed):
+        notified = relay.status == IDLE and self._signer != 0
+        if self._abandoned or not (missing or notified):
             return False
 
         def heard(error: PgError | None) -> None:
-            if self._signed:
+            if self._signer:
                 self._sign_off()
             if error is not None and missing:
                 self._session.fatal(error)
@@ -447,7 +451,8 @@ class Upstream(Revalidation):
             elif relay.errors:
                 cache.forgo(fill.ticket)
             else:
-                caching.keep(cache, fill, relay.captured())
+                seconds = clock.now() - self._session.started
+                caching.keep(cache, fill, relay.captured(), seconds)
         self._note_effects()
         if relay.status != IDLE:
             transaction.effects = True  # it is a transaction now, whatever began it
@@ -531,7 +536,7 @@ class Upstream(Revalidation):
         session, client, relay = self._session, self._client, self._relay
         self.backend = None
         self._preparing = self._canceled = False
-        if self._signed:
+        if self._signer:
             self._sign_off()
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None

@@ -46,6 +46,9 @@ class Catalogue:
     foreign: frozenset[str] = frozenset()
     unfed: frozenset[str] = frozenset()
     """With a change feed: what has rows whose changes don't come over it."""
+    keys: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Of the key columns that were asked for, by table and column: the type's name, where all
+    tables of that name have such a column, whose equality is that of its bytes or numbers."""
     relations: frozenset[str] = frozenset()
     system_relations: frozenset[str] = frozenset()
     setters: Mapping[str, frozenset[str]] = field(default_factory=dict)

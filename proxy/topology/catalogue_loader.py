@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 
 from proxy.sql.catalogue import Catalogue, View
 from proxy.sql.setters import SEEDS
@@ -142,6 +142,31 @@ WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't'
           SELECT FROM pg_event_trigger WHERE evtname = $2 AND evtenabled <> 'D'))
 """
 
+# The type is null where equality is another than that of `proxy.sharding.keys`, or the column is
+# made from others.
+_KEYS = """
+SELECT c.oid, c.relname::text AS name, a.attname::text AS column,
+       CASE WHEN c.relkind = 'r' AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
+                 AND coalesce((to_jsonb(l) ->> 'collisdeterministic')::bool, true)
+            THEN CASE a.atttypid WHEN 20 THEN 'bigint' WHEN 23 THEN 'integer'
+                                 WHEN 21 THEN 'smallint' WHEN 25 THEN 'text'
+                                 WHEN 1043 THEN 'varchar' WHEN 2950 THEN 'uuid' END
+       END AS type
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY ($1)
+                        AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_collation l ON l.oid = a.attcollation
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+      AND c.relname IN (
+          SELECT k.relname FROM pg_class k JOIN pg_attribute w ON w.attrelid = k.oid
+          WHERE w.attname = ANY ($1) AND w.attnum > 0 AND k.oid >= 16384)
+"""
+_KEYS_FINGERPRINT = """
+SELECT concat(count(*), ':', sum(hashint8(xmin::text::bigint << 32 | attrelid::bigint)))
+FROM pg_attribute WHERE attname = ANY ($1) AND attrelid >= 16384
+"""
+
 # Whatever makes a difference to the answers above comes with a new version of a row, so with
 # another xmin. (Statistics are updated in place, without one.)
 _FINGERPRINTED = (
@@ -179,9 +204,14 @@ EVENT_TRIGGER = "penstock_ddl"
 _TURN = 0.004
 
 
-async def read_fingerprint(connection: Connection, publication: str | None = None) -> str:
+async def read_fingerprint(
+    connection: Connection, publication: str | None = None, keys: Sequence[str] = ()
+) -> str:
     """A text that differs once anything has changed that `load_catalogue` reads."""
     text = str(await connection.fetchval(_FINGERPRINT))
+    if keys:
+        columns = await connection.fetchval(_KEYS_FINGERPRINT, list(keys))
+        text = f"{text} {list(keys)} {columns}"
     if publication is not None:
         fed = await connection.fetchval(_FEED_FINGERPRINT, publication, EVENT_TRIGGER)
         text = f"{text} {publication} {fed}"
@@ -192,15 +222,16 @@ async def load_catalogue(
     connection: Connection,
     analysed: MutableMapping[str, View] | None = None,
     publication: str | None = None,
+    keys: Sequence[str] = (),
 ) -> Catalogue:
     """The catalogue as of one moment. Raises what asyncpg raises. `publication`: of the change
-    feed, if there is one.
+    feed, if there is one. `keys`: names of columns that rules invalidate by.
 
     `analysed` keeps the analysis of each view's text from one load to the next: texts that no view
     has any more leave it.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await _read(connection, publication)
+        rows = await _read(connection, publication, keys)
     kept = await _analyse((row["definition"] for row in rows.relations), analysed or {})
     if analysed is not None:
         analysed.clear()
@@ -208,7 +239,7 @@ async def load_catalogue(
     return assemble(rows, kept)
 
 
-async def _read(connection: Connection, publication: str | None) -> Rows:
+async def _read(connection: Connection, publication: str | None, keys: Sequence[str]) -> Rows:
     setters = await connection.fetch(_SETTERS)
     unfed = []
     if publication is not None:
@@ -226,6 +257,7 @@ async def _read(connection: Connection, publication: str | None) -> Rows:
         definitions=await connection.fetch(_DEFINITIONS) if setters else (),
         trigger_functions=await connection.fetch(_TRIGGER_FUNCTIONS) if setters else (),
         unfed=unfed,
+        keys=await connection.fetch(_KEYS, list(keys)) if keys else (),
     )
 
 

@@ -35,7 +35,7 @@ _TOTALS = (
     "evictions",
     "unconfirmed_moves",
 )
-_OF_RULES = ("hits", "misses", "fills")
+_OF_RULES = ("hits", "misses", "fills", "saved_ms")
 
 
 @dataclass(frozen=True, slots=True)

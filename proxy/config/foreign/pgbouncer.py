@@ -299,6 +299,9 @@ def _database(draft: Draft, entry: Entry) -> None:
         host = "127.0.0.1"
     draft.put((*top, "primary"), "host", host)
     draft.put((*top, "primary"), "port", int(ports[0]) if ports else 5432)
+    if not hosts:
+        remark = "host was not set: PgBouncer went through a Unix socket; its directory can be host"
+        draft.say((*top, "primary"), remark)
     for other in hosts[1:]:
         remark = "add it to database.NAME.replicas if it is a replica of the first"
         draft.lose((*top, "primary"), f"host {other}: {remark}")

@@ -37,7 +37,7 @@ class OwnRedis:
         port: int = 0,
     ) -> None:
         self._directory = directory
-        self._options = options
+        self.options = options
         self._program = program or find_redis(system=False).server
         self.port = port or free_port()
         self.tls_port = free_port() if tls else 0
@@ -55,7 +55,7 @@ class OwnRedis:
     def start(self) -> None:
         """With what the last `save` left, if there was one."""
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        arguments += ["--dir", str(self._directory), *self._options]
+        arguments += ["--dir", str(self._directory), *self.options]
         if self.tls_port:
             arguments += ["--tls-port", str(self.tls_port)]
         self._process = subprocess.Popen([self._program, *arguments], stdout=subprocess.DEVNULL)
@@ -72,6 +72,10 @@ class OwnRedis:
         except redis.RedisError:
             return False
         return True
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     def kill(self) -> None:
         """SIGKILL: what was not saved is lost."""

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.databases import Database
-from tests.integration.cache.feed.feeds import RULE, Reader, metric, prepare
+from tests.integration.cache.feed.feeds import RULE, Reader, eventually, metric, prepare
 from tests.proxies import Proxy, running_proxy
 
 PLAIN = "SELECT version FROM c_plain WHERE id = 1"
@@ -56,6 +56,16 @@ def test_a_hint_keeps_a_statement_out(cached: Proxy) -> None:
         assert reader.read(PLAIN) == [(0,)]
         assert reader.read(f"/* penstock: nocache */ {PLAIN}") == [(7,)]
         assert reader.read(PLAIN) == [(0,)]
+
+
+def test_what_hits_have_saved_is_estimated(cached: Proxy) -> None:
+    def saved() -> float:
+        return metric(cached, "penstock_cache_rule_saved_seconds", 'rule="all"')
+
+    with Reader(cached) as reader:
+        reader.keep(PLAIN)
+        before = saved()
+        eventually(lambda: bool(reader.read(PLAIN)) and saved() > before, "hits save time")
 
 
 @pytest.mark.parametrize("told", ["", "cache ttl=60"])

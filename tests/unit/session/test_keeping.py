@@ -20,7 +20,7 @@ NONE = command_complete("SELECT 0")
 ONE = data_row(["1"]) + command_complete("SELECT 1")
 PLAN = CachePlan("r", 60.0, 1 << 20, ("t",), "t")
 TICKET = Ticket(
-    Scope(KeySpace("p", "d"), "t", ("t",), RuleCounters(), SchemaEpoch(), Codec().plain_header),
+    Scope(KeySpace("p", "d"), "t", ("t",), RuleCounters(), Codec().plain_header, SchemaEpoch()),
     bytes(16),
     bytes(48),
     NO_FLIGHT,
