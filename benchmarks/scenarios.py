@@ -264,6 +264,14 @@ SCENARIOS: Sequence[Scenario] = (
         (Script(scripts.ZIPF_READ, 95), Script(scripts.ZIPF_WRITE, 5)),
         remark="both caches drop all results of a table when it is written",
     ),
+    replace(
+        _SELECT,
+        name="cache-misses",
+        title="Ever new keys under a cache rule",
+        sides=(DIRECT, PENSTOCK, PENSTOCK_CACHE, PGPOOL, PGPOOL_CACHE),
+        remark="one of 800,000 keys each time: what a cache costs where it can't help, to be read "
+        "beside the same without it",
+    ),
     Scenario(
         "sharded-read",
         "Reads by key on two shards",

@@ -113,7 +113,6 @@ MUTATIONS = (
         _trap(
             "a_view_replaced_through_another_proxy",
             "a_view_that_a_function_replaces",
-            "row_level_security",
         ),
     ),
     Mutation(

@@ -36,7 +36,7 @@ from tests.faults.cache.relay import Relay, relaying
 from tests.faults.cache.test_coherence_faults import backends_die
 from tests.faults.cache.test_feed_coherence import EAGER, FED_RULE, LAG, directly, set_up
 from tests.faults.cache.workload import GUARDED, PRECISE, RULE, Workload, metric
-from tests.integration.cache.feed.feeds import eventually, trusted
+from tests.integration.cache.feed.feeds import eventually, samples, trusted
 from tests.proxies import Proxy, running_proxy
 
 SECONDS = float(os.environ.get("PENSTOCK_HISTORY_SECONDS", "60"))
@@ -48,6 +48,7 @@ PATIENCE = 4.0
 """How many times longer than planned it may take to come to so many operations."""
 WAYS = [way for way in PRECISE if way.name in GUARDED]
 """Those that stand writers whose proxies die: what they sent may take effect later."""
+BYPASSES = "penstock_cache_bypasses_total"
 HITS = 0.02
 """Share of the reads that must have been answered from the cache."""
 
@@ -196,7 +197,14 @@ FAULTS: dict[str, Sequence[Fault]] = {
         slot_goes,
     ),
     "two": (replicas_stand_still, a_replica_lags, quiet, connections_die),
-    "one": (redis_is_killed, replicas_stand_still, connections_die, redis_freezes, a_replica_lags),
+    "one": (
+        redis_is_killed,
+        replicas_stand_still,
+        connections_die,
+        redis_freezes,
+        a_replica_lags,
+        quiet,
+    ),
 }
 
 
@@ -206,7 +214,11 @@ async def all_in_turn(place: Place, faults: Sequence[Fault], seconds: float, wan
     turn = 0
     while True:
         elapsed = time.monotonic() - begun
-        enough = elapsed >= seconds and place.workload.history.operations >= wanted
+        enough = (
+            elapsed >= seconds
+            and place.workload.history.operations >= wanted
+            and await asyncio.to_thread(place.count_hits) > HITS * place.workload.history.reads
+        )
         if place.workload.history.wrong or enough or elapsed > PATIENCE * seconds:
             return
         fault = faults[turn] if turn < len(faults) else place.chance.choice(faults)
@@ -273,6 +285,9 @@ async def test_no_read_is_older_than_promised(
         begun = time.monotonic()
         await place.workload.run_beside(faults, readers=8)
         hits = await asyncio.to_thread(place.count_hits)
+        for proxy in place.workload.proxies:
+            print("passed by:", await asyncio.to_thread(samples, proxy, BYPASSES))
+            print("missed:", await asyncio.to_thread(samples, proxy, "penstock_cache_misses_total"))
         print(
             f"{arrangement}: {history.operations} operations in {time.monotonic() - begun:.0f} s, "
             f"{history.acknowledged} writes acknowledged, {hits} hits, "
