@@ -6,9 +6,12 @@
 #   make setup                the virtual environment, and what `make compiled` makes
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
+#   make nightly              the cache's promise over ten minutes and a million operations
+#   make mutations [ARGS=..]  the cache's guards taken out one by one: their tests must fail
 #   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
 #   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II; writes docs/performance.md
-#   make check                format, lint, types, import contracts, unit tests
+#   make lint                 format, lint, types, import contracts
+#   make check                that, and the unit tests
 #   make format               rewrite the code as `make check` wants it
 #   make lock                 pin the newest versions that pyproject.toml allows
 #   make clean                remove .venv and everything else that was made here
@@ -31,7 +34,7 @@ TREE := build/compiled
 COMPILED := $(TREE)/.made
 PYTEST_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: setup compiled demo test test-compiled suites regress bench check format lock clean
+.PHONY: setup compiled demo test test-compiled nightly mutations suites regress bench lint check format lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP) compiled
@@ -80,12 +83,21 @@ demo: $(COMPILED)
 test-compiled: $(COMPILED)
 	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
 		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
-		tests/compat tests/integration/session tests/integration/sharding $(ARGS)
+		tests/integration/session tests/integration/sharding tests/integration/cache/test_results.py \
+		$(patsubst %,tests/compat/test_%.py,asyncpg pgbench psycopg psycopg_pipeline shared_backends node) \
+		$(ARGS)
 
 # Tests that measure time or memory run alone, after the others.
 test: $(STAMP)
 	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" $(ARGS)
 	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
+
+nightly: $(STAMP)
+	PENSTOCK_HISTORY_SECONDS=660 PENSTOCK_HISTORY_OPERATIONS=1000000 \
+		$(BIN)/pytest -s tests/faults/cache/test_history.py $(ARGS)
+
+mutations: $(STAMP)
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 # ARGS=--help lists what can be chosen; Ctrl-C ends it at any time.
 suites: $(STAMP)
@@ -99,11 +111,13 @@ regress: $(STAMP)
 bench: $(COMPILED)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-check: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy proxy tests $(if $(wildcard benchmarks/*.py benchmarks/*/*.py),benchmarks)
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/pytest $(PYTEST_PARALLEL) -q tests/unit
 
 format: $(STAMP)

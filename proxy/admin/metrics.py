@@ -165,6 +165,16 @@ def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
         "reason",
         _sum(counters.cache_bypasses, cache.bypasses),
     )
+    yield _count(
+        "penstock_cache_stale_hits",
+        "Those of penstock_cache_hits after an entry's TTL, while another client read anew.",
+        cache.stale_hits,
+    )
+    yield _count(
+        "penstock_cache_renewals",
+        "Reads that a hint had run to replace what the cache held.",
+        cache.renewals,
+    )
     yield _count("penstock_cache_fills", "Results put into the cache.", cache.fills)
     unfilled = {"epoch moved": cache.refused_fills, "redis is away": cache.dropped_fills}
     yield _tally(
@@ -225,6 +235,14 @@ def _rule_metrics(cache: Statistics) -> Iterator[Metric]:
         "rule",
         {r: c.misses for r, c in rules},
     )
+    saved = GaugeMetricFamily(
+        "penstock_cache_rule_saved_seconds",
+        "What the hits of each rule would have taken at the average of its reads.",
+        labels=["rule"],
+    )
+    for rule, counters in rules:
+        saved.add_metric([rule], counters.saved_ms / 1000)
+    yield saved
     yield _tally(
         "penstock_cache_rule_fills", "Fills of each rule.", "rule", {r: c.fills for r, c in rules}
     )

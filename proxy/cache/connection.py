@@ -13,7 +13,7 @@ import hiredis
 import structlog
 
 from proxy.cache.commands import pack
-from proxy.cache.errors import LinkLost
+from proxy.cache.errors import LinkLost, TooSlow
 
 log = structlog.get_logger(__name__)
 
@@ -83,9 +83,12 @@ class Connection(asyncio.Protocol):
 
     def lose(self, reason: str) -> None:
         """Close at once; every pending command gets a LinkLost with this reason."""
+        self._lose(LinkLost(reason))
+
+    def _lose(self, error: LinkLost) -> None:
         if self._lost is not None:
             return
-        error = self._lost = LinkLost(reason)
+        self._lost = error
         if self._ticker is not None:
             self._ticker.cancel()
         if self._transport is not None:
@@ -165,6 +168,7 @@ class Connection(asyncio.Protocol):
         marks = self._sent_by_tick
         marks.append(self._answered + len(self._pending))
         if len(marks) > _TICKS and self._answered < marks.popleft():
-            self.lose(f"Redis did not answer within {self._tick_seconds * _TICKS:g} s")
+            seconds = self._tick_seconds * _TICKS
+            self._lose(TooSlow(f"Redis did not answer within {seconds:g} s"))
             return
         self._ticker = self._loop.call_later(self._tick_seconds, self._tick)

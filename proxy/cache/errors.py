@@ -11,3 +11,7 @@ class CacheUnavailable(CacheError):
 
 class LinkLost(CacheError):
     """The connection broke before the reply came: the command may or may not have run."""
+
+
+class TooSlow(LinkLost):
+    """The reply did not come in time."""

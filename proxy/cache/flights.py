@@ -61,6 +61,15 @@ class Flights:
         flight.followers.append(landed)
         return None
 
+    def lead(self, scope: object, digest: bytes, epochs: bytes) -> Flight | None:
+        """The flight that begins; None if the same read is under way."""
+        key = scope, digest
+        flight = self._flights.get(key)
+        if flight is not None and flight.epochs == epochs:
+            return None
+        flight = self._flights[key] = Flight(key, epochs)
+        return flight
+
     def land(self, flight: Flight, payload: bytes | None) -> None:
         """The read is over, with this result or without one that others could take."""
         if flight.over:

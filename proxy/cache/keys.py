@@ -1,9 +1,15 @@
 """The layout of the keys in Redis.
 
     <prefix>:{<database>}:r:<label>:<digest>   a stored result
+    <prefix>:{<database>}:w:<digest>           a lease: who runs the read that many wait for
     <prefix>:{<database>}:k:<key>              an application's own entry
     <prefix>:{<database>}:e:<table>            the epoch of a table
+    <prefix>:{<database>}:e:<table>@           the epoch of all rows of a table by their keys
+    <prefix>:{<database>}:e:<table>#<number>   the epoch of a group of keys of a table
     <prefix>:{<database>}:e:*                  the epoch of the whole database
+    <prefix>:{<database>}:e:~<pattern>         the epoch of application keys that match a pattern
+    <prefix>:{<database>}:p                    patterns that have an epoch, a set
+    <prefix>:{<database>}:e:*schema            the epoch of its schema
     <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
     <prefix>:stats                             counters of all processes, a hash
     <prefix>:members                           processes that may answer from memory, a hash
@@ -15,11 +21,20 @@ and scripts may name several of them.
 """
 
 from binascii import hexlify
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
 EVERYTHING = "*"
 """The epoch name that stands for the whole database."""
+
+KEY_GROUPS = 1024
+"""Keys of a table that is invalidated by key are in so many groups, by their hash: all processes
+must agree. It bounds what has to be kept of keys; a write ends the entries of its group."""
+
+_PATTERN = "~"
+SCHEMA = "*schema"
+"""The epoch name of what the catalogue says; see `cache.schema`."""
 
 _GLOB_SPECIAL = b"*?[]\\"
 
@@ -27,6 +42,50 @@ _GLOB_SPECIAL = b"*?[]\\"
 def to_bytes(text: str) -> bytes:
     """`text` as key bytes: UTF-8, and any name that PostgreSQL can hold survives."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def all_keys_epoch(table: str) -> str:
+    """The epoch name that reads of one key depend on, whichever it is."""
+    return f"{table}@"
+
+
+def key_epoch(table: str, group: int) -> str:
+    """The epoch name of a group of keys."""
+    return f"{table}#{group}"
+
+
+def table_of(name: str) -> str:
+    """The table that an epoch name is of."""
+    return name.partition("#")[0].removesuffix("@")
+
+
+def moved_with(names: Iterable[str]) -> frozenset[str]:
+    """All epochs that a write to `names` moves: those of keys move their table's for who reads it
+    whole, a table's name by itself moves all keys. A name that only looks like a key's moves more
+    than it need: tables with such names have no keys."""
+    moved: set[str] = set()
+    for name in names:
+        moved.add(name)
+        if "#" in name:
+            moved.add(name.partition("#")[0])
+        if name not in (EVERYTHING, SCHEMA) and not _is_key(name):
+            moved.add(all_keys_epoch(name))
+    return frozenset(moved)
+
+
+def _is_key(name: str) -> bool:
+    return name.partition("#")[2].isdigit() or is_pattern_epoch(name)
+
+
+def pattern_epoch(glob: str) -> str:
+    """The epoch name of all keys of applications that match the glob."""
+    return _PATTERN + glob
+
+
+def is_pattern_epoch(name: str) -> bool:
+    """Whether an epoch is of keys, not of a table. (A table whose name begins so is taken for one:
+    it is invalidated with others, but by no pattern.)"""
+    return name.startswith(_PATTERN)
 
 
 def escape_glob(literal: bytes) -> bytes:
@@ -81,9 +140,18 @@ class KeySpace:
         """Key of the epoch of a table, or of the whole database for "*"."""
         return self.base + b"e:" + to_bytes(name)
 
+    def lease(self, digest: bytes) -> bytes:
+        """Key of the lease on a read."""
+        return self.base + b"w:" + hexlify(digest)
+
     def application(self, key: str) -> bytes:
         """Key of an application's own entry."""
         return self.base + b"k:" + to_bytes(key)
+
+    @property
+    def patterns(self) -> bytes:
+        """Key of the set of patterns whose keys depend on an epoch."""
+        return self.base + b"p"
 
     def feed(self, what: str) -> bytes:
         """Key of what the processes on this Redis tell each other of the change feed."""

@@ -14,19 +14,18 @@ was down is said first. Nothing else may use the link before.
 import asyncio
 import enum
 import re
-import socket
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import hiredis
 import structlog
-from redis.asyncio.connection import parse_url
 
+from proxy.cache.breaker import Breaker
 from proxy.cache.commands import STORE_SCRIPT
 from proxy.cache.connection import Callback, Connection
-from proxy.cache.errors import CacheError, LinkLost
+from proxy.cache.endpoint import Endpoint, dial, log_in
+from proxy.cache.errors import CacheError, LinkLost, TooSlow
+from proxy.cache.site import LEASE_SECONDS, Site
 from proxy.tasks import spawn
 
 log = structlog.get_logger(__name__)
@@ -72,56 +71,28 @@ class LinkListener(Protocol):
         """Redis can't be reached for now. Called after every attempt that failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A Redis URL, taken apart. `path`: of a Unix socket; then host and port mean nothing."""
-
-    host: str
-    port: int
-    path: str | None
-    tls: ssl.SSLContext | None
-    username: str | None
-    password: str | None
-    database: int
-
-    @property
-    def name(self) -> str:
-        """For messages: without credentials."""
-        return self.path or f"{self.host}:{self.port}"
-
-
-def parse_endpoint(url: str) -> Endpoint:
-    """What redis-py's parser reads from `url`. Raises ValueError if it is no Redis URL."""
-    options: dict[str, Any] = dict(parse_url(url))
-    tls = None
-    if url.startswith("rediss://"):
-        tls = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-        if options.get("ssl_cert_reqs") == "none":
-            tls.check_hostname = False
-            tls.verify_mode = ssl.CERT_NONE
-    return Endpoint(
-        options.get("host", "localhost"),
-        options.get("port", 6379),
-        options.get("path"),
-        tls,
-        options.get("username"),
-        options.get("password"),
-        int(options.get("db", 0)),
-    )
-
-
 class RedisLink:
     """See the module's docstring. `request` may be called in any state: it never raises and never
     waits; in any state but UP the callback gets a LinkLost at once.
 
-    `timeout`: seconds for a reply; an attempt to connect and settle may take twice that.
-    `reconnect_interval`: seconds between attempts. Raises ValueError for an unusable URL."""
+    `timeout`: seconds for a reply; an attempt to connect and settle may take twice that, and
+    longer by a lease where others have to be asked first.
+    `reconnect_interval`: seconds between attempts."""
 
-    def __init__(self, url: str, timeout: float, reconnect_interval: float) -> None:
-        self.endpoint = parse_endpoint(url)
+    def __init__(
+        self, site: Site, timeout: float, reconnect_interval: float, breaker: Breaker
+    ) -> None:
         self.state = LinkState.CONNECTING
+        self.resting = False
+        """Redis was too slow too often: reads had better not ask it now."""
+        self.where: Endpoint | None = None
+        """The server that is used, or was last."""
+        self._site = site
+        self._breaker = breaker
         self.request: Request = self._refuse
         self._timeout = timeout
+        self._patience = 2 * timeout + (LEASE_SECONDS if site.changes else 0.0)
+        """Seconds for an attempt: who gives up too soon leaves others without its invalidations."""
         self._interval = reconnect_interval
         self._connections: list[Connection] = []
         """For commands and for messages."""
@@ -136,6 +107,7 @@ class RedisLink:
     async def close(self) -> None:
         """Stop for good. Pending callbacks get a LinkLost."""
         self.state = LinkState.CLOSED
+        self._site.close()
         self.break_off("the cache is shutting down")
         if self._task is not None:
             self._task.cancel()
@@ -159,25 +131,56 @@ class RedisLink:
         while self.state is not LinkState.CLOSED:
             lost = loop.create_future()
             try:
-                async with asyncio.timeout(2 * self._timeout):
+                async with asyncio.timeout(self._patience):
                     self._connections = []
-                    commands = await self._connect(listener, lost)
-                    messages = await self._connect(listener, lost)
-                    await self._set_up(commands, messages, listener, lost)
+                    where = await self._site.locate()
+                    commands = await self._connect(where, listener, lost)
+                    messages = await self._connect(where, listener, lost)
+                    await self._set_up(where, commands, messages, listener, lost)
             except Exception as error:
                 # Whatever it is: writes may be held until this attempt has ended.
                 self._gone_away(listener, error)
                 await asyncio.sleep(self._interval)
                 continue
             since = loop.time()
+            watch = spawn(self._watch(where), "place of Redis")
             broken = await lost
+            watch.cancel()
             self._note(str(broken))
+            if isinstance(broken, TooSlow) and self._breaker.timed_out():
+                self._rest()
             if loop.time() - since < self._interval:
                 # It comes and goes: don't hurry, or this becomes a busy loop.
                 self._gone_away(listener, broken)
                 await asyncio.sleep(self._interval)
 
-    async def _connect(self, listener: LinkListener, lost: asyncio.Future[LinkLost]) -> Connection:
+    async def _watch(self, where: Endpoint) -> None:
+        try:
+            reason = await self._site.watch(where)
+        except Exception as error:
+            # Unwatched, it must not be used.
+            log.exception("the place of Redis could not be watched")
+            reason = f"the place of Redis could not be watched: {error}"
+        self.break_off(reason)
+
+    def _rest(self) -> None:
+        """Let reads pass by until the breaker is closed again."""
+        left = self._breaker.seconds_left
+        if left > 0:
+            if not self.resting:
+                log.warning(
+                    "redis was too slow too often: reads bypass the cache for a while",
+                    redis=self._site.name,
+                    seconds=round(left, 3),
+                )
+            self.resting = True
+            asyncio.get_running_loop().call_later(left, self._rest)
+        else:
+            self.resting = False
+
+    async def _connect(
+        self, where: Endpoint, listener: LinkListener, lost: asyncio.Future[LinkLost]
+    ) -> Connection:
         def on_lost(error: LinkLost) -> None:
             if self.state is LinkState.UP:
                 self.state = LinkState.CONNECTING
@@ -188,40 +191,25 @@ class RedisLink:
                 lost.set_result(error)
                 self.break_off(str(error))
 
-        loop = asyncio.get_running_loop()
-        where = self.endpoint
         # Ours before it is connected: a timeout must find it to close it.
         connection = Connection(self._timeout, on_lost, listener.heard)
         self._connections.append(connection)
-        if where.path is not None:
-            await loop.create_unix_connection(lambda: connection, where.path)
-        else:
-            transport, _ = await loop.create_connection(
-                lambda: connection, where.host, where.port, ssl=where.tls
-            )
-            _keep_alive(transport)
+        await dial(connection, where)
         return connection
-
-    async def _log_in(self, connection: Connection) -> str | None:
-        """Returns the server's incarnation."""
-        where = self.endpoint
-        if where.password is not None:
-            names = (where.username,) if where.username else ()
-            await connection.call(*_encoded("AUTH", *names, where.password))
-        if where.database:
-            await connection.call(*_encoded("SELECT", str(where.database)))
-        return await _incarnation(connection)
 
     async def _set_up(
         self,
+        where: Endpoint,
         commands: Connection,
         messages: Connection,
         listener: LinkListener,
         lost: asyncio.Future[LinkLost],
     ) -> None:
         """Log in, listen, load the script, settle, and be UP."""
-        incarnation = await self._log_in(commands)
-        if await self._log_in(messages) != incarnation:
+        await log_in(commands, where)
+        await log_in(messages, where)
+        incarnation = await _incarnation(commands)
+        if await _incarnation(messages) != incarnation:
             raise CacheError("two connections reached two servers")
         if self.state is LinkState.AWAY:
             self.state = LinkState.CONNECTING  # it lives: writes had better wait for the settling
@@ -234,6 +222,7 @@ class RedisLink:
             if settled.done():  # too late: the attempt was given up
                 return
             self.request = commands.request
+            self.where = where
             self.state = LinkState.UP
             self._note(None)
             settled.set_result(None)
@@ -248,7 +237,7 @@ class RedisLink:
         if self.state is LinkState.CLOSED:
             return
         self.state = LinkState.AWAY
-        reason = str(error) or f"no answer within {2 * self._timeout:g} s"
+        reason = str(error) or f"no answer within {self._patience:g} s"
         self._down = LinkLost(reason)
         self.break_off(reason)
         self._note(reason)
@@ -259,24 +248,10 @@ class RedisLink:
         if reason == self._logged:
             return
         if reason is None:
-            log.info("redis is back: the cache is in use again", redis=self.endpoint.name)
+            log.info("redis is back: the cache is in use again", redis=self._site.name)
         else:
-            log.warning(
-                "redis is away: reads bypass the cache", redis=self.endpoint.name, why=reason
-            )
+            log.warning("redis is away: reads bypass the cache", redis=self._site.name, why=reason)
         self._logged = reason
-
-
-def _encoded(*arguments: str) -> tuple[bytes, ...]:
-    return tuple(argument.encode() for argument in arguments)
-
-
-def _keep_alive(transport: asyncio.BaseTransport) -> None:
-    """A peer that vanished is noticed even while nothing is asked."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 async def _listen(connection: Connection, channels: tuple[bytes, ...]) -> None:
@@ -309,7 +284,7 @@ async def _incarnation(connection: Connection) -> str | None:
     if not (isinstance(server, bytes) and isinstance(replication, bytes)):
         raise CacheError(f"this is no Redis: it answers INFO by {server!r:.40}")
     if re.search(rb"^role:(?!master)", replication, re.M):
-        raise CacheError("this Redis is a replica; [cache] redis must name the primary")
+        raise CacheError("this Redis is a replica, and the primary is needed")
     run = re.search(rb"^run_id:(\w+)", server, re.M)
     history = re.search(rb"^master_replid:(\w+)", replication, re.M)
     if run is None or history is None:

@@ -14,7 +14,7 @@ Patterns are globs (`*`, `?`, `[ab]`, `[!ab]`) of the form TABLES:REST, such as 
 """
 
 from binascii import hexlify
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -26,19 +26,29 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from proxy.cache.codec import Codec, codec_for
 from proxy.cache.commands import ROSTER, STORE_SCRIPT
-from proxy.cache.entry import decode, encode, token_source
-from proxy.cache.errors import CacheUnavailable
+from proxy.cache.entry import TOKEN_SIZE, token_source
+from proxy.cache.errors import CacheError, CacheUnavailable
 from proxy.cache.keys import (
     EVERYTHING,
+    SCHEMA,
     KeySpace,
     confirmations_channel,
+    is_pattern_epoch,
     members_key,
+    moved_with,
     moves_channel,
+    pattern_epoch,
     statistics_key,
+    table_of,
 )
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
+from proxy.cache.places import site_of
 from proxy.cache.statistics import BY_CLEAR, BY_PATTERN, hit_rate
+from proxy.config.settings import CacheSettings
+from proxy.config.transport import SYSTEM_CAS, RedisTlsSettings
+from proxy.net.contexts import lowest_version
 
 _BATCH = 1000
 _SAMPLE = 200
@@ -46,10 +56,19 @@ _SAMPLE = 200
 
 @dataclass(frozen=True, slots=True)
 class EntryTicket:
-    """The epochs of some tables before something was read from them."""
+    """The epochs of some tables, and of patterns of keys, before something was read from them."""
 
     names: tuple[str, ...]
     epochs: bytes
+
+    def narrowed(self, patterns: Set[str]) -> tuple[tuple[str, ...], bytes]:
+        """The names with their epochs, of patterns those in `patterns` only."""
+        kept = [
+            (name, self.epochs[index * TOKEN_SIZE : (index + 1) * TOKEN_SIZE])
+            for index, name in enumerate(self.names)
+            if name in patterns or not is_pattern_epoch(name)
+        ]
+        return tuple(name for name, _ in kept), b"".join(epoch for _, epoch in kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,12 @@ class CacheStats:
     counters: dict[str, int] = field(default_factory=dict)
     """All of them, "rule:<name>:hits" and the like included."""
 
+    @property
+    def saved_seconds(self) -> float:
+        """What the hits would have taken on servers, by the average read of each rule."""
+        saved = (count for name, count in self.counters.items() if name.endswith(":saved_ms"))
+        return sum(saved) / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryUsage:
@@ -106,15 +131,25 @@ class CacheManager:
     """The cache of one database. Every method raises CacheUnavailable where Redis can't be reached
     or refuses: an operator's command never does nothing in silence."""
 
-    def __init__(self, redis: Redis, prefix: str, database: str) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, database: str, codec: Codec | None = None
+    ) -> None:
         # redis-py types its replies as bytes or str, whichever it was told to give: bytes here.
         self._redis: Any = redis
         self._prefix = prefix
         self._keys = KeySpace(prefix, database)
         self._new_token = token_source()
+        self._codec = codec or Codec()
 
     @classmethod
-    def from_url(cls, url: str, prefix: str, database: str, timeout: float = 5.0) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        prefix: str,
+        database: str,
+        timeout: float = 5.0,
+        codec: Codec | None = None,
+    ) -> Self:
         """A manager with connections of its own, made when first needed. `timeout`: seconds per
         command. Raises ValueError for an unusable URL."""
         redis = Redis.from_url(
@@ -123,7 +158,17 @@ class CacheManager:
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
         )
-        return cls(redis, prefix, database)
+        return cls(redis, prefix, database, codec)
+
+    @classmethod
+    async def open(cls, settings: CacheSettings, database: str, timeout: float = 5.0) -> Self:
+        """A manager on the Redis that the settings name: behind Sentinels and in a cluster on the
+        primary as it is now. After a failover its commands raise CacheUnavailable: open another.
+
+        Raises CacheUnavailable where the primary isn't known, ValueError for an unusable URL and
+        TlsError where files of TLS can't be used."""
+        redis = await open_redis(settings, timeout)
+        return cls(redis, settings.key_prefix, database, codec_for(settings))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -137,30 +182,37 @@ class CacheManager:
         name = self._keys.application(key)
         async with self._redis_at_work(f"get {key!r}"):
             stored = await self._redis.get(name)
-            decoded = decode(name, stored) if stored is not None else None
-            if decoded is None:
+            if stored is None:
                 return None
-            epochs, payload = decoded
+            epochs, payload, _ = self._codec.decode(name, stored)
+            if payload is None:
+                return None
             tables, value = _split(payload)
             if tables and await self._epochs(tables) != epochs:
                 return None
             return value
 
     async def ticket(self, tables: Iterable[str]) -> EntryTicket:
-        """Take the epochs of `tables`, before reading from them what `set` will store."""
-        names = (EVERYTHING, *sorted(tables))
+        """Take the epochs of `tables`, before reading from them what `set` will store, and those
+        of the patterns of keys that writes invalidate."""
         async with self._redis_at_work("take the epochs"):
+            names = (EVERYTHING, *sorted(tables), *map(pattern_epoch, await self._patterns()))
             return EntryTicket(names, await self._made_epochs(names))
 
     async def set(self, key: str, value: bytes, options: SetOptions | None = None) -> bool:
         """Store `value` under `key`. False if its ticket is out of date: nothing was stored."""
         options = options or SetOptions()
+        async with self._redis_at_work(f"set {key!r}"):
+            globs = [glob for glob in await self._patterns() if fnmatchcase(key, glob)]
         ticket = options.ticket
-        if ticket is None and options.tables:
+        if ticket is None and (options.tables or globs):
             ticket = await self.ticket(options.tables)
-        names, epochs = (ticket.names, ticket.epochs) if ticket else ((), b"")
+        patterns = set(map(pattern_epoch, globs))
+        if ticket is not None and not patterns <= set(ticket.names):
+            return False  # the pattern is newer than the ticket: a write may have come between
+        names, epochs = ticket.narrowed(patterns) if ticket else ((), b"")
         name = self._keys.application(key)
-        entry = b"".join(encode(name, epochs, _joined(names, value)))
+        entry = b"".join(self._codec.encode(name, epochs, _joined(names, value)))
         milliseconds = max(1, round(options.ttl * 1000))
         async with self._redis_at_work(f"set {key!r}"):
             if not names:
@@ -168,6 +220,10 @@ class CacheManager:
                 return True
             keys = [*map(self._keys.epoch, names), name]
             return bool(await self._redis.eval(STORE_SCRIPT, len(keys), *keys, entry, milliseconds))
+
+    async def _patterns(self) -> list[str]:
+        """The globs of keys that rules of `[[cache.invalidation]]` have given an epoch."""
+        return sorted(map(_to_text, await self._redis.smembers(self._keys.patterns)))
 
     async def delete(self, key: str) -> bool:
         """Remove `key`. False if it was not there."""
@@ -213,7 +269,8 @@ class CacheManager:
         A table without an epoch has no usable entry and no fill on its way."""
         names = await self._matching(tables)
         if names:
-            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in names})
+            moved = moved_with(names)
+            await self._redis.mset({self._keys.epoch(name): self._new_token() for name in moved})
             source = BY_CLEAR if tables == EVERYTHING else BY_PATTERN
             await self._redis.hincrby(statistics_key(self._prefix), f"moves:{source}", 1)
         return names
@@ -226,7 +283,10 @@ class CacheManager:
         names: set[str] = set()
         async for batch in self._scan(b"e:*"):
             names.update(_to_text(key[stem:]) for key in batch)
-        return tuple(sorted(name for name in names - {EVERYTHING} if fnmatchcase(name, tables)))
+        known = {
+            table_of(name) for name in names - {EVERYTHING, SCHEMA} if not is_pattern_epoch(name)
+        }
+        return tuple(sorted(name for name in known if fnmatchcase(name, tables)))
 
     async def _tell(self, names: tuple[str, ...]) -> None:
         """Have every proxy drop what it holds of these tables in memory: see `members`."""
@@ -235,7 +295,7 @@ class CacheManager:
         own = hexlify(urandom(8))
         async with self._redis.pubsub(ignore_subscribe_messages=True) as inbox:
             await inbox.subscribe(confirmations_channel(self._prefix, own))
-            message = move_message(own, 1, self._keys.database, frozenset(names))
+            message = move_message(own, 1, self._keys.database, moved_with(names))
             await self._redis.publish(moves_channel(self._prefix), message)
             listed = await self._redis.hgetall(members_key(self._prefix))
             deadline = lease_clock() + WAIT_SECONDS
@@ -316,6 +376,42 @@ class CacheManager:
             yield
         except (RedisError, OSError) as error:
             raise CacheUnavailable(f"could not {what}: Redis: {error}") from error
+
+
+async def open_redis(settings: CacheSettings, timeout: float) -> Redis:
+    """A client of redis-py's on the Redis that the settings name, as `CacheManager.open`."""
+    site = site_of(settings)
+    try:
+        where = await site.locate()
+    except CacheError as error:
+        raise CacheUnavailable(f"could not find Redis: {error}") from error
+    finally:
+        site.close()
+    options: dict[str, Any] = {
+        "db": where.database,
+        "username": where.username,
+        "password": where.password,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 1),  # for a connection that the server had closed meanwhile
+    }
+    if where.path is not None:
+        return Redis(unix_socket_path=where.path, **options)
+    tls = _tls_options(settings.tls) if where.tls is not None else {}
+    return Redis(host=where.host, port=where.port, **options, **tls)
+
+
+def _tls_options(tls: RedisTlsSettings) -> dict[str, Any]:
+    return {
+        "ssl": True,
+        "ssl_certfile": tls.cert_file,
+        "ssl_keyfile": tls.key_file,
+        "ssl_ca_certs": None if tls.ca_file == SYSTEM_CAS else tls.ca_file,
+        "ssl_cert_reqs": "none" if tls.mode == "require" else "required",
+        "ssl_check_hostname": tls.mode == "verify-full",
+        "ssl_min_version": lowest_version(tls),
+        "ssl_ciphers": tls.ciphers or None,
+    }
 
 
 def _joined(names: tuple[str, ...], value: bytes) -> bytes:

@@ -43,6 +43,10 @@ Redis and has it again asks it nothing at first (`apart`): until all others that
 have renewed, which they do when they owe nothing any more, or for the time in which whoever can
 reach Redis finds it again.
 
+After a failover the hash may lack members, and those may take long to find the new primary. So who
+is `cautious` remembers whom it has seen in the hash, and asks nothing before these have renewed
+too, unless LONGEST_REUNION_SECONDS have passed.
+
 The clock goes on while the machine sleeps, where the system has such a one.
 """
 
@@ -58,8 +62,9 @@ import structlog
 
 from proxy.cache.commands import CLAIM_SCRIPT, REMOVE_SCRIPT, ROSTER, pack
 from proxy.cache.errors import LinkLost
-from proxy.cache.keys import confirmations_channel, members_key, moves_channel, to_bytes
+from proxy.cache.keys import SCHEMA, confirmations_channel, members_key, moves_channel, to_bytes
 from proxy.cache.link import Request
+from proxy.cache.site import LEASE_SECONDS
 from proxy.cache.statistics import Statistics
 from proxy.cache.tier import Tier
 
@@ -69,6 +74,7 @@ TRUST_SECONDS: Final = 1.0
 """These three are part of the agreement between processes: no settings."""
 WAIT_SECONDS: Final = 1.1
 RENEW_SECONDS: Final = 0.25
+LONGEST_REUNION_SECONDS: Final = 15.0
 _OLD_MARK_SECONDS: Final = 3
 """Of Redis's clock, which counts whole seconds here."""
 
@@ -100,18 +106,24 @@ class Waiting:
 
 
 class Members:
-    """See the module's docstring. `clock`: `lease_clock`. `later`: the event loop's call_later.
-    `reunion`: seconds within which whoever can reach Redis has it again after a loss."""
+    """See the module's docstring. `schema_moved`: told of each database whose schema others have
+    changed, so that nobody has to find out by a lookup in vain. `clock`: `lease_clock`. `later`:
+    the event loop's call_later. `reunion`: seconds within which whoever can reach Redis has it
+    again after a loss. `cautious`: another server may have taken the place of Redis, and others
+    may not have noticed yet."""
 
     def __init__(
         self,
         prefix: str,
         tier: Tier,
         break_off: Callable[[str], None],
+        schema_moved: Callable[[str], None],
         clock: Callable[[], float],
         later: Later,
         statistics: Statistics,
         reunion: float,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.identity = hexlify(urandom(8))
         self._prefix = prefix
@@ -122,10 +134,12 @@ class Members:
         """To be listened to before `join`."""
         self._tier = tier
         self._break_off = break_off
+        self._schema_moved = schema_moved
         self._clock = clock
         self._later = later
         self._statistics = statistics
         self._reunion = reunion
+        self._cautious = cautious
         self._request: Request | None = None
         """Of the connection on which this process has joined."""
         self._roster: bytes | None = None
@@ -134,9 +148,15 @@ class Members:
         self._joins = 0
         self.apart = False
         """Redis is there, but had better not be asked yet."""
-        self._missing: dict[bytes, bytes] | None = None
+        self._missing: dict[bytes, int] | None = None
         """Others that were listed when this process had joined again, and have not renewed since;
         None: not known."""
+        self.company = True
+        """Whether other processes share this Redis, as far as is known."""
+        self._seen: dict[bytes, int] = {}
+        """Others that were listed last, with their numbers of renewal, if `cautious`."""
+        self._whole_from = 0.0
+        """Not before that nobody is missing."""
         self._renewal = 0
         self._told = 0
         self._waiting: dict[int, Waiting] = {}
@@ -165,45 +185,69 @@ class Members:
                 self._roster = reply[0]
                 age = int(reply[1]) - int(reply[0].rpartition(b" ")[2])
             if incarnation is None or age < _OLD_MARK_SECONDS:
-                self._unknown_until = self._clock() + WAIT_SECONDS
+                unknown = LEASE_SECONDS if self._cautious else WAIT_SECONDS
+                self._unknown_until = self._clock() + unknown
             self._request = request
             self._joins += 1
-            if self._joins == 1:
+            if self._joins == 1 and not (self._cautious and age < _OLD_MARK_SECONDS):
                 joined()
                 return
-            joins = self._joins
-            self.apart, self._missing = True, None
-            self._later(self._reunion, lambda: self._end_apart(joins))
-            if known:
-                request(pack(b"HGETALL", self._key), partial(self._count_missing, joined))
-            else:
-                joined()
+            self._stay_apart(known, request, joined)
 
         mark = hexlify(urandom(8))
         request(pack(b"EVAL", CLAIM_SCRIPT, b"1", self._key, life, mark), claimed)
+
+    def _stay_apart(self, known: bool, request: Request, joined: Callable[[], None]) -> None:
+        """Until others are there too. `known`: the hash is the one that this process was in."""
+        joins = self._joins
+        self.apart, self._missing = True, None
+        if not known:
+            self._whole_from = self._clock() + self._reunion
+        if self._cautious:
+            self._later(self._reunion, self._look_whole)
+            self._later(LONGEST_REUNION_SECONDS, lambda: self._end_apart(joins))
+        else:
+            self._later(self._reunion, lambda: self._end_apart(joins))
+        if known or self._cautious:
+            request(pack(b"HGETALL", self._key), partial(self._count_missing, joined))
+        else:
+            joined()
 
     def _count_missing(self, joined: Callable[[], None], reply: Any) -> None:
         if isinstance(reply, LinkLost):
             return
         if isinstance(reply, dict):
-            listed: dict[bytes, bytes] = reply
-            self._missing = {
-                member: renewal
-                for member, renewal in listed.items()
-                if member not in (ROSTER, self.identity)
-            }
-            self.apart = bool(self._missing)
+            missing = self._others(reply)
+            for member, renewal in self._seen.items():
+                missing[member] = max(renewal, missing.get(member, 0))
+            self._missing = missing
+            self._look_whole()
         joined()
+
+    def _others(self, listed: dict[bytes, bytes]) -> dict[bytes, int]:
+        """The numbers of renewal of all but this process."""
+        return {
+            member: int(renewal)
+            for member, renewal in listed.items()
+            if member not in (ROSTER, self.identity)
+        }
 
     def _look_for_missing(self, reply: Any) -> None:
         missing = self._missing
         if missing is not None and isinstance(reply, dict):
-            listed: dict[bytes, bytes] = reply
-            for member in list(missing):
-                if listed.get(member, missing[member]) != missing[member]:
+            for member, renewal in self._others(reply).items():
+                if renewal > missing.get(member, renewal):
                     del missing[member]
-            if not missing:
-                self.apart = False
+            self._look_whole()
+
+    def _look_whole(self) -> None:
+        """Asking may begin if nobody is missing."""
+        if self._missing is not None and not self._missing and self._clock() >= self._whole_from:
+            self.apart = False
+
+    def _note_seen(self, reply: Any) -> None:
+        if isinstance(reply, dict):
+            self._seen = self._others(reply)
 
     def _end_apart(self, joins: int) -> None:
         if joins == self._joins:
@@ -245,8 +289,15 @@ class Members:
 
         request(pack(b"HSET", self._key, self.identity, b"%d" % self._renewal), added)
         request(pack(b"HGET", self._key, ROSTER), marked)
+        request(pack(b"HLEN", self._key), self._count)
         if self.apart and self._missing is not None:
             request(pack(b"HGETALL", self._key), self._look_for_missing)
+        elif self._cautious:
+            request(pack(b"HGETALL", self._key), self._note_seen)
+
+    def _count(self, listed: Any) -> None:
+        if isinstance(listed, int):
+            self.company = listed > 2  # this one and the mark
 
     def _refused(self, error: Exception) -> None:
         self._break_off(f"Redis refused what keeping answers in memory needs: {error}")
@@ -280,7 +331,10 @@ class Members:
         if channel == self._moves:
             mover, number, database, *names = parts
             if mover != self.identity:
-                self._tier.invalidate(_text(database), frozenset(map(_text, names)))
+                moved = frozenset(map(_text, names))
+                self._tier.invalidate(_text(database), moved)
+                if SCHEMA in moved:
+                    self._schema_moved(_text(database))
                 if number != b"0" and self._request is not None:
                     answer = self.identity + b"\0" + number
                     where = confirmations_channel(self._prefix, mover)

@@ -12,7 +12,7 @@ should this process die.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import hiredis
 import structlog
@@ -20,12 +20,15 @@ import structlog
 from proxy.cache.commands import argument, pack, pack_head
 from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import LinkLost
-from proxy.cache.keys import EVERYTHING, KeySpace
+from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace, moved_with
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.statistics import BY_RECONNECT, BY_WRITE, Statistics
 
 log = structlog.get_logger(__name__)
+
+_EVERYTHING: Final = frozenset((EVERYTHING, SCHEMA))
 
 
 class Link(Protocol):
@@ -33,6 +36,8 @@ class Link(Protocol):
 
     state: LinkState
     request: Request
+    resting: bool
+    """Reads had better not ask now."""
 
     @property
     def congested(self) -> bool: ...
@@ -69,6 +74,7 @@ class EpochMover:
         """Moves before writes."""
         self._incarnation: str | None = None
         self._seen: dict[bytes, tuple[bytes, float]] = {}
+        self._schemas: dict[str, SchemaEpoch] = {}
 
     def move(
         self,
@@ -76,13 +82,42 @@ class EpochMover:
         names: frozenset[str],
         done: Callable[[], None],
         source: str = BY_WRITE,
+        planned: bytes | None = None,
     ) -> None:
         """Invalidate all that was read from the tables `names`; "*" is the whole database.
 
         `done` is called when nothing read before is served any more. If Redis can't be reached it
         is called when nobody else trusts what it has in memory, and this process uses the cache
-        again only after it has moved "*" there."""
-        self._move(database, names, source, _nothing, done)
+        again only after it has moved "*" there. `planned`: see `ResultCache.move`."""
+        if planned is None or not names or EVERYTHING in names:
+            self._move(database, names, source, _nothing, done)
+            return
+        left = 2
+
+        def finished() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done()
+
+        def compared(token: Any) -> None:
+            # Without one nothing can be stored; without a link "*" is owed.
+            if token is None or token == planned or isinstance(token, LinkLost):
+                finished()
+                return
+            if isinstance(token, bytes):
+                self.schema(database).see(token)
+            self._move(database, frozenset((EVERYTHING,)), source, _nothing, finished)
+
+        self._move(database, names, source, _nothing, finished)
+        self._link.request(pack(b"GET", KeySpace(self._prefix, database).epoch(SCHEMA)), compared)
+
+    def schema(self, database: str) -> SchemaEpoch:
+        """What this process knows of the epoch of the database's schema."""
+        epoch = self._schemas.get(database)
+        if epoch is None:
+            epoch = self._schemas[database] = SchemaEpoch()
+        return epoch
 
     def announce(
         self,
@@ -114,7 +149,7 @@ class EpochMover:
         def confirmed() -> None:
             finished(None)
 
-        wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
+        wanted = names & _EVERYTHING if EVERYTHING in names else names
         self._send_move(self._link.request, database, wanted, source, moved, confirmed)
 
     def _move(
@@ -144,7 +179,7 @@ class EpochMover:
                 self._link.break_off(f"Redis refused an invalidation: {failure}")
             self._owe(database, acknowledged, confirmed)
 
-        wanted = frozenset((EVERYTHING,)) if EVERYTHING in names else names
+        wanted = names & _EVERYTHING if EVERYTHING in names else names
         self._send_move(self._link.request, database, wanted, source, moved, confirmed)
 
     def _owe(
@@ -176,6 +211,7 @@ class EpochMover:
     ) -> None:
         """Give each epoch a new token; `finished` gets None or what prevented it. After None,
         `confirmed` is called when nobody serves from memory what was read before."""
+        names = moved_with(names)
         space = KeySpace(self._prefix, database)
         keys = [space.epoch(name) for name in names]
         token = self.new_token()
@@ -191,6 +227,8 @@ class EpochMover:
                 self._statistics.errors += 1
                 refused = True
             elif not isinstance(reply, LinkLost):
+                if SCHEMA in names:
+                    self.schema(database).see(token)
                 now = self._clock()
                 self._seen.update((key, (token, now)) for key in keys)
 
@@ -231,7 +269,25 @@ class EpochMover:
         Commands are answered in order, so a lookup sent after this move already sees it."""
         if database not in self._known:
             self._known.add(database)
+            if self._link.state is LinkState.UP:
+                self._learn_schema(self._link.request, database)
             self.announce(database, frozenset((EVERYTHING,)), _nothing, BY_RECONNECT)
+
+    def look_at_schema(self, database: str) -> None:
+        """Others have changed the schema."""
+        if database in self._known and self._link.state is LinkState.UP:
+            self._learn_schema(self._link.request, database)
+
+    def _learn_schema(self, request: Request, database: str) -> None:
+        """See the schema's token before a lookup does, which would have to pass the cache by."""
+
+        def shown(token: Any) -> None:
+            if isinstance(token, bytes):
+                self.schema(database).see(token)
+
+        key = KeySpace(self._prefix, database).epoch(SCHEMA)
+        request(pack(b"SET", key, self.new_token(), b"NX"), _ignore)
+        request(pack(b"GET", key), shown)
 
     def settle(
         self,
@@ -257,6 +313,8 @@ class EpochMover:
         def settle_next() -> None:
             nonlocal unconfirmed
             if not self._owed:
+                for known in self._known:
+                    self._learn_schema(request, known)
                 self._members.arrive()
                 ready()
                 paid.extend(self._held)
@@ -328,4 +386,8 @@ def _call_all(waiting: list[Callable[[], None]]) -> None:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _ignore(_reply: Any) -> None:
     pass

@@ -16,6 +16,8 @@ Why no hit is older than a write whose second move was acknowledged before the l
    fills nothing until, on a new connection, the "*" of the database was moved. It is moved too at
    the start of the process and whenever the server is another incarnation: data that a server read
    back from disk may hold old epochs together with their entries.
+5. Which tables a result depends on is told by the catalogue, which may be outdated: the schema has
+   an epoch too, one of those in every entry (see `schema`).
 
 The store is conditional as well. Correctness needs only the lookup's comparison; the condition
 keeps a late fill from taking the place of a newer entry.
@@ -31,33 +33,38 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from struct import error as StructError
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import hiredis
 
+from proxy.cache.cascades import Cascades, Effects
+from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
-from proxy.cache.entry import CHECKSUM_SIZE, encode
+from proxy.cache.entry import TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
-from proxy.cache.keys import KeySpace, statistics_key
+from proxy.cache.keys import KeySpace, statistics_key, to_bytes
+from proxy.cache.leases import Awaited, give_back, take
 from proxy.cache.link import LinkState, Request
 from proxy.cache.members import Later, Members
 from proxy.cache.moves import EpochMover, Link
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import (
     ABSENT,
     APART,
     AWAY,
+    BY_DELAY,
     BY_WRITE,
-    DAMAGED,
-    INVALIDATED,
+    EXPIRED,
+    OTHER_SCHEMA,
     REFUSED,
+    RESTING,
     UNKNOWN_EPOCH,
     Statistics,
 )
 from proxy.cache.tier import Right, Tier, View
 
-_MAX_SCOPES = 10_000
+_MAX_SCOPES = 20_000
 
 
 class Clocks(NamedTuple):
@@ -79,6 +86,8 @@ class Ticket(NamedTuple):
     epochs: bytes
     flight: Flight
     """Others who wait for this read: `ResultCache.fill` or `forgo` must be called."""
+    lease: bytes = b""
+    """The key of the lease that it holds, if any: the same goes for others elsewhere."""
 
 
 class Lookup(NamedTuple):
@@ -101,6 +110,10 @@ class Lookup(NamedTuple):
 _AWAY = Lookup(None, None, AWAY, 0.0)
 _REFUSED = Lookup(None, None, REFUSED, 0.0)
 _APART = Lookup(None, None, APART, 0.0)
+_RESTING = Lookup(None, None, RESTING, 0.0)
+_ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""How a node of a cluster says that it is not, or not now, the one to ask."""
+_OTHER_SCHEMA = Lookup(None, None, OTHER_SCHEMA, 0.0)
 
 
 class ResultCache:
@@ -109,7 +122,8 @@ class ResultCache:
 
     `databases`: those known at the start; others are enrolled when first named. `clocks`: as
     `Clocks()` says. `memory`: bytes for the tier in this process, 0 for none. `patience`: seconds
-    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`."""
+    for which a read waits for the same read under way, 0: not at all. `reunion`: see `Members`.
+    `codec`: makes entries of payloads. `cautious`: see `Members`."""
 
     def __init__(
         self,
@@ -120,20 +134,29 @@ class ResultCache:
         memory: int = 0,
         patience: float = 0.0,
         reunion: float = 2.0,
+        codec: Codec | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
         self._link = link
         self._prefix = prefix
+        self._codec = codec or Codec()
+        self._clock = clocks.monotonic
         self._lease_clock = clocks.lease
+        self._later = clocks.later
+        self._patience = patience
         members = Members(
             prefix,
             self.tier,
             link.break_off,
+            self._schema_moved,
             clocks.lease,
             clocks.later,
             self.statistics,
             reunion,
+            cautious=cautious,
         )
         self._members = members
         self._mover = EpochMover(
@@ -142,6 +165,12 @@ class ResultCache:
         self._flights = Flights(patience, clocks.later)
         self._scopes: dict[tuple[str, str, tuple[str, ...], str], Scope] = {}
         self._published: dict[str, int] = {}
+        self._cascades: dict[str, Cascades] = {}
+        self._delayed: dict[tuple[str, float, frozenset[str]], bool] = {}
+        """Invalidations to come, and whether there was reason for another meanwhile."""
+
+    def _schema_moved(self, database: str) -> None:
+        self._mover.look_at_schema(database)
 
     # Lookups and fills
 
@@ -153,19 +182,105 @@ class ResultCache:
         reads: tuple[str, ...],
         done: Callable[[Lookup], None],
         rule: str = "",
+        stale: float = 0.0,
     ) -> None:
         """Ask for the result `digest` of a statement that reads the tables `reads`.
 
-        `rule` names the cache rule, for the statistics."""
+        `rule` names the cache rule, for the statistics. `stale`: seconds at the end of an entry's
+        life in which one caller gets the right to fill, the others the entry."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
         link = self._link
-        if link.state is not LinkState.UP:
+        scope.stale = stale
+        if not self.tier.limit and not stale:
+            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
+            return
+        # Its life first: should another entry take its place in between, this errs to the short.
+        view = self.tier.view(database, scope.reads)
+        rights: list[Right] = []
+        link.request(
+            scope.life(digest), partial(self._note_life, rights, view, view.version, stale)
+        )
+        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+
+    def renew(
+        self,
+        database: str,
+        label: str,
+        digest: bytes,
+        reads: tuple[str, ...],
+        done: Callable[[Lookup], None],
+        rule: str = "",
+    ) -> None:
+        """Forget the result `digest` here, in Redis and in all other processes, then give the right
+        to store another, which a replica may serve only if it has replayed all up to this moment.
+
+        What was read before, by anybody, and is stored after that is replaced by the new result or
+        gone with its epochs or its TTL, as ever."""
+        scope = self._scope(database, label, reads, rule, done)
+        if scope is None:
+            return
+        asked_at, request = self._clock(), self._link.request
+        again = False
+
+        def looked_up(reply: Any) -> None:
+            nonlocal again
+            if type(reply) is not list:
+                done(self._failed_lookup(reply))
+                return
+            reply.pop()
+            if None in reply and not again:
+                again = True
+                self._create_epochs(scope, reply)
+                request(scope.lookup(digest), looked_up)
+                return
+            epochs = b"" if None in reply else b"".join(reply)
+            if len(epochs) != scope.width:
+                done(Lookup(None, None, UNKNOWN_EPOCH, 0.0))
+                return
+            if not self._knows_schema(scope, epochs):
+                done(_OTHER_SCHEMA)
+                return
+            self.statistics.renewals += 1
+            self._mover.learn(scope.epoch_keys, epochs)
+            ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
+            done(Lookup(None, ticket, "refresh", asked_at))
+
+        def told(failure: Exception | None) -> None:
+            if failure is not None:
+                done(self._failed_lookup(failure))
+
+        request(scope.forget(digest), self._count_error)
+        self._members.tell(
+            request,
+            database,
+            scope.reads,
+            told,
+            lambda: request(scope.lookup(digest), looked_up),
+        )
+
+    def _scope(
+        self,
+        database: str,
+        label: str,
+        reads: tuple[str, ...],
+        rule: str,
+        done: Callable[[Lookup], None],
+    ) -> Scope | None:
+        """The scope of a look-up; None where the cache can't be asked, which `done` was told."""
+        if self._link.state is not LinkState.UP:
             self.statistics.bypasses[AWAY] += 1
             done(_AWAY)
-            return
+            return None
         if self._members.apart:
             self.statistics.bypasses[APART] += 1
             done(_APART)
-            return
+            return None
+        if self._link.resting:
+            self.statistics.bypasses[RESTING] += 1
+            done(_RESTING)
+            return None
         scope = self._scopes.get((database, label, reads, rule))
         if scope is None:
             try:
@@ -173,19 +288,13 @@ class ResultCache:
             except StructError:
                 self.statistics.bypasses[REFUSED] += 1
                 done(_REFUSED._replace(reason="reads too many tables"))
-                return
-        if not self.tier.limit:
-            link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, None))
-            return
-        # Its life first: should another entry take its place in between, this errs to the short.
-        view = self.tier.view(database, scope.reads)
-        rights: list[Right] = []
-        link.request(scope.life(digest), partial(self._note_life, rights, view, view.version))
-        link.request(scope.lookup(digest), partial(self._looked_up, scope, digest, done, rights))
+        return scope
 
-    def _note_life(self, rights: list[Right], view: View, version: int, reply: Any) -> None:
+    def _note_life(
+        self, rights: list[Right], view: View, version: int, stale: float, reply: Any
+    ) -> None:
         if isinstance(reply, int) and reply > 0:
-            rights.append(Right(view, version, self._lease_clock() + reply / 1000))
+            rights.append(Right(view, version, self._lease_clock() + reply / 1000 - stale))
 
     def _looked_up(
         self,
@@ -216,21 +325,54 @@ class ResultCache:
             done(self._miss(scope, UNKNOWN_EPOCH))
         elif entry is None:
             self._miss_with_ticket(scope, ABSENT, digest, epochs, done)
-        elif entry.startswith(scope.head + epochs):
-            body = scope.body
-            payload = entry[body:]
-            check = crc32(payload, crc32(digest)).to_bytes(CHECKSUM_SIZE, "big")
-            if entry[body - CHECKSUM_SIZE : body] == check:
-                statistics = self.statistics
-                statistics.hits += 1
-                statistics.bytes_served += len(payload)
-                scope.counters.hits += 1
-                done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
-            else:
-                self._miss_with_ticket(scope, DAMAGED, digest, epochs, done)
         else:
-            reason = INVALIDATED if entry.startswith(scope.head) else DAMAGED
-            self._miss_with_ticket(scope, reason, digest, epochs, done)
+            found = self._codec.decode_plain(digest, entry, scope.head, epochs)
+            if found.payload is None:
+                self._miss_with_ticket(scope, found.reason, digest, epochs, done)
+            else:
+                self._hit(scope, digest, epochs, found.payload, done, rights)
+
+    def _hit(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+        rights: list[Right] | None,
+    ) -> None:
+        if scope.stale and rights and rights[0].expires <= self._lease_clock():
+            self._outlived(scope, digest, epochs, payload, done)
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0, rights[0] if rights else None))
+
+    def _outlived(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        payload: bytes,
+        done: Callable[[Lookup], None],
+    ) -> None:
+        """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
+        flight = None
+        if self._knows_schema(scope, epochs):
+            flight = self._flights.lead(scope, digest, epochs)
+        if flight is not None:
+            self._miss(scope, EXPIRED)
+            fresh_after = self._mover.learn(scope.epoch_keys, epochs)
+            done(Lookup(None, Ticket(scope, digest, epochs, flight), EXPIRED, fresh_after))
+            return
+        statistics = self.statistics
+        statistics.hits += 1
+        statistics.stale_hits += 1
+        statistics.bytes_served += len(payload)
+        scope.counters.hits += 1
+        done(Lookup(payload, None, "hit", 0.0))
 
     def _failed_lookup(self, reply: Any) -> Lookup:
         if isinstance(reply, LinkLost):
@@ -238,6 +380,8 @@ class ResultCache:
             return _AWAY
         self.statistics.errors += 1
         self.statistics.bypasses[REFUSED] += 1
+        if str(reply).startswith(_ELSEWHERE):
+            self._link.break_off(f"Redis refused a lookup: {reply}")
         return _REFUSED
 
     def _miss(self, scope: Scope, reason: str) -> Lookup:
@@ -254,6 +398,9 @@ class ResultCache:
         done: Callable[[Lookup], None],
     ) -> None:
         self._miss(scope, reason)
+        if not self._knows_schema(scope, epochs):
+            done(_OTHER_SCHEMA)
+            return
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
 
         def landed(payload: bytes | None) -> None:
@@ -265,8 +412,59 @@ class ResultCache:
                 done(Lookup(payload, None, "coalesced", 0.0))
 
         flight = self._flights.join(scope, digest, epochs, landed)
-        if flight is not None:
+        if flight is None:
+            return
+        if flight is NO_FLIGHT or not self._members.company:
             done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+            return
+        lease = scope.lease(digest)
+
+        def taken(reply: Any) -> None:
+            if reply is None:
+                self._await(scope, digest, epochs, lease, over)
+                return
+            held = b"" if isinstance(reply, Exception) else lease
+            done(Lookup(None, Ticket(scope, digest, epochs, flight, held), reason, fresh_after))
+
+        def over(payload: bytes | None) -> None:
+            if payload is None:
+                done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+                return
+            self.statistics.coalesced += 1
+            done(Lookup(payload, None, "coalesced", 0.0))
+            self._flights.land(flight, payload)
+
+        self._link.request(take(lease, epochs, self._patience), taken)
+
+    def _await(
+        self,
+        scope: Scope,
+        digest: bytes,
+        epochs: bytes,
+        lease: bytes,
+        over: Callable[[bytes | None], None],
+    ) -> None:
+        """Another process runs the read: wait for its entry."""
+
+        def find(reply: Any) -> bytes | None:
+            if type(reply) is not list:
+                return None
+            entry: bytes | None = reply.pop()
+            if None in reply or entry is None or len(b"".join(reply)) != scope.width:
+                return None
+            current = b"".join(reply)
+            return self._codec.decode_plain(digest, entry, scope.head, current).payload
+
+        deadline = self._lease_clock() + self._patience
+        awaited = Awaited(scope, digest, epochs, lease, deadline, find, over)
+        awaited.look(lambda: self._link.request, self._lease_clock, self._later)
+
+    def _knows_schema(self, scope: Scope, epochs: bytes) -> bool:
+        """Whether a ticket may be given: what fills by it has to know the schema of its epochs."""
+        if scope.schema.see(epochs[:TOKEN_SIZE]):
+            return True
+        self.statistics.bypasses[OTHER_SCHEMA] += 1
+        return False
 
     def _create_epochs(self, scope: Scope, current: list[bytes | None]) -> None:
         """Make the missing ones, for the next lookup. SET NX: all processes must agree on one."""
@@ -282,8 +480,10 @@ class ResultCache:
         payload: bytes,
         ttl_seconds: float,
         kept: Callable[[Right], None] | None = None,
+        stale: float = 0.0,
     ) -> None:
-        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`.
+        """Store the result that was read after `ticket` was given, for at most `ttl_seconds`, and
+        for `stale` seconds more in which one reads anew.
 
         It is stored only if none of its epochs has moved since. Then `kept` is called with the
         right to keep it in memory too. Who waits for this read gets it at once."""
@@ -291,9 +491,10 @@ class ResultCache:
         link = self._link
         if link.state is not LinkState.UP or link.congested:
             self.statistics.dropped_fills += 1
+            self._give_back(ticket)
             return
-        entry = encode(ticket.digest, ticket.epochs, payload)
-        milliseconds = max(1, round(ttl_seconds * 1000))
+        entry = self._codec.encode(ticket.digest, ticket.epochs, payload)
+        milliseconds = max(1, round((ttl_seconds + stale) * 1000))
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
@@ -313,10 +514,21 @@ class ResultCache:
         link.request(
             ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
         )
+        self._give_back(ticket)
+
+    def _give_back(self, ticket: Ticket) -> None:
+        if ticket.lease:
+            self._link.request(give_back(ticket.lease), self._count_error)
+
+    def share(self, ticket: Ticket, payload: bytes) -> None:
+        """Give the result to who waits for it, and keep nothing."""
+        self._flights.land(ticket.flight, payload)
+        self._give_back(ticket)
 
     def forgo(self, ticket: Ticket) -> None:
         """Nothing will come of the read, or not soon: who waits for it reads by himself."""
         self._flights.land(ticket.flight, None)
+        self._give_back(ticket)
 
     def retain(
         self,
@@ -350,7 +562,14 @@ class ResultCache:
             self._scopes.clear()
             self._mover.forget()
         self._mover.enrol(database)
-        scope = Scope(KeySpace(self._prefix, database), label, reads, self.statistics.rules[rule])
+        scope = Scope(
+            KeySpace(self._prefix, database),
+            label,
+            reads,
+            self.statistics.rules[rule],
+            self._codec.plain_header,
+            self._mover.schema(database),
+        )
         self._scopes[database, label, reads, rule] = scope
         return scope
 
@@ -362,13 +581,19 @@ class ResultCache:
         names: frozenset[str],
         done: Callable[[], None],
         source: str = BY_WRITE,
+        planned: bytes | None = None,
     ) -> None:
         """After a write: invalidate all that was read from the tables `names`; "*" is the whole
         database. `done` is called when nothing from before is served any more by any process.
 
+        `planned`: the token of the schema by which `names` were found; where it is no longer the
+        current one, "*" moves as well. None: they are right by whichever.
+
         If Redis can't be reached it is called when nobody can trust his memory any more, and this
         process uses the cache again only after it has moved "*" there."""
-        self._mover.move(database, names, done, source)
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
+        self._mover.move(database, names, done, source, planned)
 
     def try_move(
         self,
@@ -379,11 +604,17 @@ class ResultCache:
     ) -> None:
         """As `move`, for a caller that will come again: `finished` gets None or what prevented it,
         and nothing is owed. `source`: see `statistics.SOURCES`."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=True)
         self._mover.try_move(database, names, source, finished)
 
     def request(self, command: bytes, done: Callable[[Any], None]) -> None:
         """Send a packed command of the change feed's; `done` gets its reply or a LinkLost."""
         self._link.request(command, done)
+
+    def schema(self, database: str) -> SchemaEpoch:
+        """What this process knows of the epoch of the database's schema."""
+        return self._mover.schema(database)
 
     def keys(self, database: str) -> KeySpace:
         """The keys of this database."""
@@ -391,12 +622,66 @@ class ResultCache:
 
     def announce(self, database: str, names: frozenset[str], done: Callable[[], None]) -> None:
         """Before a write: the same, but `done` is called when Redis has acknowledged it."""
+        if self._cascades:
+            names = self._cascaded(database, names, ended=False)
         self._mover.announce(database, names, done)
+
+    def cascade(self, database: str, cascades: Cascades | None) -> None:
+        """What writes of this database invalidate besides their tables, from now on."""
+        if cascades is None:
+            self._cascades.pop(database, None)
+        else:
+            self._cascades[database] = cascades
+            if self._link.state is LinkState.UP:
+                self._list_patterns(self._link.request)
+
+    def _list_patterns(self, request: Request) -> None:
+        """Say which patterns have epochs on which keys of applications must depend."""
+        for database, cascades in self._cascades.items():
+            if cascades.patterns:
+                where = KeySpace(self._prefix, database).patterns
+                request(pack(b"SADD", where, *map(to_bytes, cascades.patterns)), self._count_error)
+
+    def cascaded(self, database: str, names: frozenset[str]) -> Effects | None:
+        """What a write to these tables invalidates by rules; None where there are none."""
+        cascades = self._cascades.get(database)
+        return None if cascades is None or not names else cascades.of(names)
+
+    def _cascaded(self, database: str, names: frozenset[str], *, ended: bool) -> frozenset[str]:
+        effects = self.cascaded(database, names)
+        if effects is None:
+            return names
+        if ended:
+            for delay, later in effects.later:
+                self._move_later((database, delay, later))
+        return effects.names
+
+    def _move_later(self, what: tuple[str, float, frozenset[str]]) -> None:
+        """Invalidate once more after the delay; twice, if this is asked for again until then."""
+        if what in self._delayed:
+            self._delayed[what] = True
+            return
+        self._delayed[what] = False
+        database, delay, names = what
+
+        def due() -> None:
+            again = self._delayed.pop(what)
+            self._mover.move(database, names, _nothing, BY_DELAY)
+            if again:
+                self._move_later(what)
+
+        self._later(delay, due)
 
     @property
     def identity(self) -> bytes:
         """This process's name in the list of those who keep answers in memory."""
         return self._members.identity
+
+    @property
+    def usable(self) -> bool:
+        """Redis answers, nothing is owed to it, and it is asked."""
+        link = self._link
+        return link.state is LinkState.UP and not link.resting and not self._members.apart
 
     @property
     def apart(self) -> bool:
@@ -424,6 +709,7 @@ class ResultCache:
         ready: Callable[[], None],
     ) -> None:
         """The link's listener: pay what is owed."""
+        self._list_patterns(request)
         self._mover.settle(incarnation, request, request_in_order, ready)
 
     def away(self) -> None:
@@ -446,6 +732,7 @@ class ResultCache:
         """Add what was counted since the last call to the hash that all processes share."""
         if self._link.state is not LinkState.UP:
             return
+        self._list_patterns(self._link.request)  # again and again: Redis may have lost them
         key = statistics_key(self._prefix)
         for name, number in self.statistics.flat():
             change = number - self._published.get(name, 0)
@@ -454,3 +741,7 @@ class ResultCache:
                 self._link.request(
                     pack(b"HINCRBY", key, name.encode(), b"%d" % change), self._count_error
                 )
+
+
+def _nothing() -> None:
+    pass

@@ -5,8 +5,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.cache.link import LinkState, RedisLink
+from proxy.cache.breaker import Breaker
+from proxy.cache.codec import codec_for
+from proxy.cache.link import RedisLink
 from proxy.cache.members import lease_clock
+from proxy.cache.places import site_of
 from proxy.cache.results import Clocks, ResultCache
 from proxy.config.settings import CacheSettings
 from proxy.tasks import spawn
@@ -26,7 +29,7 @@ class CacheService:
     @property
     def up(self) -> bool:
         """Redis answers, nothing is owed to it, and it is asked."""
-        return self.link.state is LinkState.UP and not self.results.apart
+        return self.results.usable
 
     async def close(self) -> None:
         """Stop. Whoever waits for an invalidation is told that it is done with."""
@@ -41,19 +44,24 @@ class CacheService:
 def start_cache(settings: CacheSettings, databases: Iterable[str]) -> CacheService | None:
     """Begin to connect; None where no Redis is configured. Needs a running event loop.
 
-    Until Redis answers every lookup is bypassed. Raises ValueError for an unusable URL."""
-    if settings.redis is None:
+    Until Redis answers every lookup is bypassed. Raises ValueError for an unusable URL, TlsError
+    where files of TLS can't be used."""
+    if not settings.has_store:
         return None
-    link = RedisLink(settings.redis, settings.timeout, settings.reconnect_interval)
+    site = site_of(settings)
+    breaker = Breaker(settings.breaker_timeouts, settings.breaker_pause, time.monotonic)
+    link = RedisLink(site, settings.timeout, settings.reconnect_interval, breaker)
     later = asyncio.get_running_loop().call_later
     results = ResultCache(
         link,
-        settings.prefix,
+        settings.key_prefix,
         databases,
         Clocks(time.monotonic, lease_clock, later),
         settings.memory,
         settings.coalesce,
         max(_REUNION_SECONDS, 2 * (settings.reconnect_interval + 2 * settings.timeout)),
+        codec_for(settings),
+        cautious=site.changes,
     )
     link.start(results)
     results.start()

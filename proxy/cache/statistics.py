@@ -8,25 +8,31 @@ ABSENT = "no entry"
 INVALIDATED = "invalidated"
 UNKNOWN_EPOCH = "epoch not known yet"
 DAMAGED = "damaged entry"
+FOREIGN = "entry of another version or key"
+EXPIRED = "entry to be read anew"
 AWAY = "redis is away"
 REFUSED = "redis refused the lookup"
+RESTING = "redis was too slow too often"
 APART = "other processes may not have found redis again"
+OTHER_SCHEMA = "the schema was changed elsewhere"
 
 BY_WRITE = "write"
 BY_FEED = "feed"
 BY_SCHEMA = "schema"
 BY_RECONNECT = "reconnect"
+BY_DELAY = "delay"
 
-SOURCES = (BY_WRITE, BY_FEED, BY_SCHEMA, BY_RECONNECT)
-"""What moves epochs: writes through Penstock, the change feed, schema changes by others, and the
-start or return of a link to Redis. What `CacheManager` moves is counted in Redis alone."""
+SOURCES = (BY_WRITE, BY_FEED, BY_SCHEMA, BY_RECONNECT, BY_DELAY)
+"""What moves epochs: writes through Penstock, the change feed, schema changes by others, the start
+or return of a link to Redis, and rules that invalidate once more. What `CacheManager` moves is
+counted in Redis alone."""
 
 BY_PATTERN = "pattern"
 BY_CLEAR = "clear"
 BY_HAND = (BY_PATTERN, BY_CLEAR)
 """By `CacheManager`: of tables that a pattern matches, and of everything."""
 
-MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED)
+MISSES = (ABSENT, INVALIDATED, UNKNOWN_EPOCH, DAMAGED, FOREIGN, EXPIRED)
 """Reasons of a lookup that Redis answered and that found nothing to serve. The others are
 bypasses."""
 
@@ -38,6 +44,15 @@ class RuleCounters:
     hits: int = 0
     misses: int = 0
     fills: int = 0
+    reads: int = 0
+    """Answers of servers that were to be kept, and the seconds that they took in all, the wait for
+    a connection included."""
+    read_seconds: float = 0.0
+
+    @property
+    def saved_ms(self) -> int:
+        """Milliseconds that the hits would have taken, had each taken as long as a read did."""
+        return int(1000 * self.hits * self.read_seconds / self.reads) if self.reads else 0
 
 
 @dataclass(slots=True)
@@ -51,8 +66,12 @@ class Statistics:
     """Reads that took the answer of the same read under way."""
     misses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISSES, 0))
     bypasses: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART), 0)
+        default_factory=lambda: dict.fromkeys((AWAY, REFUSED, APART, OTHER_SCHEMA, RESTING), 0)
     )
+    stale_hits: int = 0
+    """Those of `hits` after an entry's time, while another client was reading anew."""
+    renewals: int = 0
+    """Reads that a hint had run although there may have been a hit."""
     fills: int = 0
     refused_fills: int = 0
     """An epoch had moved since the lookup."""
@@ -90,6 +109,8 @@ class Statistics:
         yield "coalesced", self.coalesced
         yield "misses", sum(self.misses.values())
         yield "bypasses", sum(self.bypasses.values())
+        yield "stale_hits", self.stale_hits
+        yield "renewals", self.renewals
         yield "fills", self.fills
         yield "refused_fills", self.refused_fills
         yield "dropped_fills", self.dropped_fills
@@ -106,6 +127,7 @@ class Statistics:
             yield f"rule:{rule}:hits", counters.hits
             yield f"rule:{rule}:misses", counters.misses
             yield f"rule:{rule}:fills", counters.fills
+            yield f"rule:{rule}:saved_ms", counters.saved_ms
 
 
 def hit_rate(hits: int, misses: int) -> float:

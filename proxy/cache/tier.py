@@ -24,7 +24,7 @@ _OVERHEAD: Final = 320
 _GHOST: Final = 160
 """Bytes for remembering an answer that left the small queue unused."""
 _MOST_CONTEXTS: Final = 100_000
-_MOST_VIEWS: Final = 10_000
+_MOST_VIEWS: Final = 50_000
 
 
 class View:

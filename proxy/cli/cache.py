@@ -98,10 +98,10 @@ def _databases(settings: "Settings", wanted: str | None) -> list[str]:
 async def _manager(settings: "Settings", database: str) -> "AsyncIterator[CacheManager]":
     from proxy.cache.manager import CacheManager
 
-    if settings.cache.redis is None:
+    if not settings.cache.has_store:
         typer.echo("no cache is configured: set redis in [cache]", err=True)
         raise typer.Exit(1)
-    manager = CacheManager.from_url(settings.cache.redis, settings.cache.prefix, database)
+    manager = await CacheManager.open(settings.cache, database)
     try:
         yield manager
     finally:

@@ -216,8 +216,8 @@ async def _told(settings: "Settings", name: str) -> tuple[str | None, str | None
     from proxy.cache.keys import KeySpace
     from proxy.topology.positions import format_lsn
 
-    keys = KeySpace(settings.cache.prefix, name)
-    async with _redis(settings) as redis:
+    keys = KeySpace(settings.cache.key_prefix, name)
+    async with await _redis(settings) as redis:
         found = [await redis.get(keys.feed(what)) for what in ("off", "alive", "position")]
     off, alive, position = found
     at = Position.decode(position)
@@ -231,29 +231,30 @@ async def _told(settings: "Settings", name: str) -> tuple[str | None, str | None
 async def _forget(settings: "Settings", name: str, *what: str) -> bool:
     from proxy.cache.keys import KeySpace
 
-    keys = KeySpace(settings.cache.prefix, name)
-    async with _redis(settings) as redis:
+    keys = KeySpace(settings.cache.key_prefix, name)
+    async with await _redis(settings) as redis:
         return bool(await redis.delete(*(keys.feed(one) for one in what)))
 
 
-def _redis(settings: "Settings") -> Any:
+async def _redis(settings: "Settings") -> Any:
     """A client; redis-py doesn't type its replies as bytes."""
-    from redis.asyncio import Redis
+    from proxy.cache.manager import open_redis
 
-    if settings.cache.redis is None:
+    if not settings.cache.has_store:
         typer.echo("no cache is configured: set redis in [cache]", err=True)
         raise typer.Exit(1)
-    return Redis.from_url(settings.cache.redis, socket_timeout=5, socket_connect_timeout=5)
+    return await open_redis(settings.cache, 5.0)
 
 
 def _run(work: Coroutine[None, None, bool]) -> None:
     from redis.exceptions import RedisError
 
+    from proxy.cache.errors import CacheUnavailable
     from proxy.topology.connect import LOST, reason
 
     try:
         well = asyncio.run(work)
-    except RedisError as error:
+    except (RedisError, CacheUnavailable) as error:
         typer.echo(f"Redis: {error}", err=True)
         raise typer.Exit(UNAVAILABLE) from None
     except LOST as error:

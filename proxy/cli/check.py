@@ -53,6 +53,8 @@ def _check_tls(settings: "Settings") -> None:
         for _, tls, section in server_tls(settings):
             if tls.mode != "disable":
                 server_context(tls, section)
+        if settings.cache.encrypted:
+            server_context(settings.cache.tls, "cache.tls")
     except TlsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -86,7 +88,7 @@ def summary(settings: "Settings") -> Iterator[str]:
         users += f", those that {settings.auth.auth_user} looks up"
     yield f"users ({settings.auth.method}): {users}"
     yield f"routing rules: {_named([rule.name for rule in settings.routing.rules])}"
-    where = "" if settings.cache.redis else " (no cache: cache.redis is not set)"
+    where = "" if settings.cache.has_store else " (no cache: cache.redis is not set)"
     yield f"cache rules: {_named([rule.name for rule in settings.cache.rules])}{where}"
 
 

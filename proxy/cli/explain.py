@@ -111,12 +111,16 @@ def judge_offline(settings: "Settings", database: str, sql: str) -> "Rows":
     chosen = database_settings(settings, database)
     assert chosen is not None
     shards = HashShardMap(chosen.sharding)
-    plan = Planner(settings.routing, settings.cache, Catalogue(), shards).plan(analyse(sql))
+    planner = Planner(settings.routing, settings.cache, Catalogue(), shards, database=database)
+    plan = planner.plan(analyse(sql))
     topology = build_topology(database, chosen)
     for node in topology.nodes():
         node.healthy = True
     if plan.refusal is not None:
         return describe(plan, plan.refusal)
+    if plan.call is not None:
+        kind = f"call of penstock.{plan.call.function}"
+        return (("kind", kind), ("route", "answered by Penstock itself"))
     try:
         return describe(plan, decide(plan, Facts(), topology, chosen.replicas, turn=0))
     except Refused as refused:

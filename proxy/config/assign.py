@@ -41,16 +41,18 @@ def assign(settings: Settings, key: str, text: str) -> tuple[tuple[str, ...], Se
     """
     path = tuple(BOUNCER_NAMES.get(key, key).split("."))
     shape = _shape(settings, path)
-    data = settings.model_dump(by_alias=True)
+    whole: Any = settings.model_dump(by_alias=True)
+    data = settings.model_dump(by_alias=True, exclude_unset=True)  # defaults stay "not given"
     table: Any = data
     for number, part in enumerate(path[:-1]):
-        if table.get(part) is None:
+        whole = whole.get(part)
+        if whole is None:
             where = ".".join(path[: number + 1])
             raise SettingError(
                 f"{key} can't be set: there is no table {where}",
                 "add the table to the configuration file and RELOAD",
             )
-        table = table[part]
+        table = table.setdefault(part, {})
     table[path[-1]] = value_of_text(text)
     try:
         changed = Settings.model_validate(data)

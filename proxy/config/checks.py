@@ -5,8 +5,9 @@ that it can be left out where one of those is known to be wrong already.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from proxy.config.findings import Finding
 from proxy.config.nodes import node_names
 from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
@@ -19,22 +20,13 @@ from proxy.config.settings import (
     RoutingRule,
     Settings,
 )
+from proxy.config.store_checks import STORE_KEYS, one_store, some_store
 from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
 """The database name that opens the admin console instead of a database."""
 MOST_SHARDS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check has to say of the key at `path`, which may be absent."""
-
-    path: Path
-    message: str
-    allowed: str | None = None
-    suggestion: str | None = None
 
 
 Check = Callable[[Settings], Iterator[Finding]]
@@ -240,10 +232,63 @@ def _cache_rules(settings: Settings) -> Iterator[Finding]:
     yield from _match_something(settings.cache.rules, ("cache", "rule"))
 
 
-def _cache_has_redis(settings: Settings) -> Iterator[Finding]:
-    if settings.cache.redis is None and any(rule.enabled for rule in settings.cache.rules):
-        message = "is not set and there are [[cache.rule]]s: nowhere to keep results"
-        yield Finding(("cache", "redis"), message, '"redis://host:port/db"')
+def _cache_lives(settings: Settings) -> Iterator[Finding]:
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if rule.jitter and rule.jitter >= rule.ttl:
+            message = f"leaves nothing of the ttl of {rule.ttl:g} s"
+            yield Finding((*path, "jitter"), message, f"less than {rule.ttl:g} s")
+        if rule.empty_ttl is not None and rule.empty_ttl > rule.ttl:
+            message = f"is longer than the ttl of {rule.ttl:g} s, which is the longest life"
+            yield Finding((*path, "empty_ttl"), message, f"at most {rule.ttl:g} s")
+
+
+def _cache_selectors(settings: Settings) -> Iterator[Finding]:
+    databases = list(settings.databases)
+    users = [user.name for user in settings.auth.users]
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if "*" not in databases:
+            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
+        if not _others(settings) and settings.auth.method != "trust":
+            yield from _matched(rule.users, users, (*path, "users"), "[[auth.users]]")
+
+
+def _matched(globs: Iterable[str], names: list[str], path: Path, section: str) -> Iterator[Finding]:
+    """Findings for globs that match none of the names."""
+    for place, glob in enumerate(globs):
+        if not any(fnmatchcase(name, glob) for name in names):
+            message = f"matches no {section}"
+            yield Finding((*path, place), message, ", ".join(names) or None, nearest(glob, names))
+
+
+def _cache_keys(settings: Settings) -> Iterator[Finding]:
+    for index, rule in enumerate(settings.cache.rules):
+        path: Path = ("cache", "rule", index)
+        if rule.granularity == "key" and rule.key is None:
+            yield Finding((*path, "granularity"), '"key" needs the column', 'key = "COLUMN"')
+        if rule.granularity == "key" and not rule.tables:
+            yield Finding((*path, "granularity"), '"key" needs tables', 'tables = ["NAME"]')
+        if rule.granularity != "key" and rule.key is not None:
+            yield Finding((*path, "key"), "is not used", 'with granularity = "key"')
+
+
+def _invalidations(settings: Settings) -> Iterator[Finding]:
+    rules, databases = settings.cache.invalidations, list(settings.databases)
+    yield from _twice([rule.name for rule in rules], ("cache", "invalidation"))
+    for index, rule in enumerate(rules):
+        path: Path = ("cache", "invalidation", index)
+        if not settings.cache.has_store:
+            yield Finding(path, "has nothing to invalidate: no Redis is named")
+        if not rule.writes:
+            yield Finding((*path, "writes"), "is empty: no write makes it invalidate anything")
+        if not rule.tables and not rule.keys:
+            message = f'the rule "{rule.name}" invalidates nothing: give it tables or keys'
+            yield Finding(path, message, 'tables = ["name*"] or keys = ["name:*"]')
+        if not rule.at_once and not rule.delay:
+            yield Finding((*path, "at_once"), "false needs a delay", 'delay = "500ms"')
+        if "*" not in databases:
+            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
 
 
 def _feeds(settings: Settings) -> Iterator[Finding]:
@@ -253,7 +298,7 @@ def _feeds(settings: Settings) -> Iterator[Finding]:
             places.append((("database", name, "feed"), database.feed))
     names = [user.name for user in settings.auth.users]
     for path, feed in places:
-        if feed.enabled and settings.cache.redis is None:
+        if feed.enabled and not settings.cache.has_store:
             message = "has nothing to invalidate: cache.redis is not set"
             yield Finding((*path, "enabled"), message)
         if feed.user is not None and feed.user not in names and settings.auth.auth_file is None:
@@ -343,12 +388,6 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         allowed = '"session" or "off" with server.workers above 1, or one worker'
         yield Finding(("routing", "read_your_writes"), message, allowed)
     allowed = f"{workers} or more, or fewer server.workers"
-    for path, pool in _pools(settings):
-        if path != ("pool",) and "size" not in pool.model_fields_set:
-            continue
-        if pool.size < workers:
-            message = f"{pool.size} connections can't be divided among {workers} workers"
-            yield Finding((*path, "size"), message, allowed)
     if settings.server.max_client_connections < workers:
         message = f"fewer clients than the {workers} workers that they are divided among"
         yield Finding(("server", "max_client_connections"), message, f"{workers} or more")
@@ -426,6 +465,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
         _feeds,
         (
             "cache.redis",
+            "cache.sentinels",
+            "cache.cluster",
             "cache.feed",
             "cache.rule",
             "database.*.feed",
@@ -445,7 +486,32 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_monitor_users, ("database.*.monitor_user", "auth.users.*.name", "auth.auth_file")),
     (_rule_names, ("cache.rule.*.name", "routing.rule.*.name")),
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
-    (_cache_has_redis, ("cache.redis", "cache.rule.*.enabled")),
+    (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
+    (one_store, STORE_KEYS),
+    (
+        _cache_keys,
+        ("cache.rule.*.granularity", "cache.rule.*.key", "cache.rule.*.tables"),
+    ),
+    (
+        _cache_lives,
+        ("cache.rule.*.ttl", "cache.rule.*.jitter", "cache.rule.*.empty_ttl"),
+    ),
+    (
+        _cache_selectors,
+        (
+            "cache.rule.*.databases",
+            "cache.rule.*.users",
+            "database",
+            "auth.users.*.name",
+            "auth.method",
+            "auth.auth_file",
+            "auth.auth_user",
+        ),
+    ),
+    (
+        _invalidations,
+        ("cache.invalidation", "cache.redis", "cache.sentinels", "cache.cluster", "database"),
+    ),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
     (
@@ -454,9 +520,6 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "server.workers",
             "server.max_client_connections",
             "routing.read_your_writes",
-            "pool.size",
-            "database.*.pool.size",
-            "auth.users.*.pool.size",
             *(f"limits.{key}" for key in DIVIDED_LIMITS),
             *(f"database.*.{key}" for key in DIVIDED_CAPS),
             *(f"auth.users.*.{key}" for key in DIVIDED_CAPS),

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from proxy.config.checks import Finding, find
+from proxy.config.checks import find
 from proxy.config.document import Item, descend, place_of
+from proxy.config.findings import Finding
 from proxy.config.problems import ConfigError, Problem, Report, problem_at, written
 from proxy.config.schema import shape_at
 from proxy.config.settings import Settings

@@ -42,7 +42,8 @@ file, line, key, value and what is allowed. [config.toml](../config.toml) and th
 | file | a path; a relative one starts at the main file's directory |
 | mode | of a file, in octal digits: `"0770"` |
 | secret | the text itself, `"env:NAME"`, `"file:PATH"`, or `"command:PROGRAM ARGUMENTS"` |
-| URL | of Redis: `"redis://[user:password@]host[:port][/db]"`, `rediss://` for TLS; a secret |
+| key | 32 random bytes as a secret, in base64 or hexadecimal digits: `openssl rand -base64 32` |
+| URL | of Redis, a secret: see `[cache]` |
 | glob | `*` any text, `?` one character, `[ab]` one of these |
 
 A secret comes from an environment variable, a file, or what a command prints (within 10 s, no shell
@@ -126,8 +127,15 @@ node = "primary"
 """,
     "cache": """\
 [cache]
-redis = "redis://127.0.0.1:6379/0"
+redis = "rediss://cache.example:6380/0"
 timeout = "100ms"
+encryption_key = "env:CACHE_KEY"
+""",
+    "cache.tls": """\
+[cache.tls]
+ca_file = "tls/redis-ca.crt"
+cert_file = "tls/penstock.crt"
+key_file = "tls/penstock.key"
 """,
     "cache.feed": """\
 [cache.feed]
@@ -146,6 +154,30 @@ name = "front page totals"
 statement = "select count(*) from orders*"
 ttl = "5s"
 max_size = "64kB"
+
+[[cache.rule]]
+name = "baskets"
+tables = ["baskets", "basket_items"]
+granularity = "key"
+key = "user_id"
+
+[[cache.rule]]
+name = "people"
+tables = ["users"]
+databases = ["app"]
+users = ["web*"]
+ttl = "60s"
+jitter = "10s"
+stale = "5s"
+empty_ttl = "1s"
+""",
+    "cache.invalidation": """\
+[[cache.invalidation]]
+name = "pages of products"
+writes = ["products", "prices"]
+tables = ["product_pages"]
+keys = ["product:*"]
+delay = "500ms"
 """,
     "database.NAME": """\
 [database.app]
@@ -213,6 +245,15 @@ _NOTES = {
         '`[database."*"]` serves every other name, which is then the name on the servers too, '
         "unless `server_database` is set."
     ),
+    "cache": (
+        "A URL is `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or "
+        "`unix://[user:password@]/path[?db=N]`; what is special in a URL is percent-encoded.\n\n"
+        "Name Redis in one of three ways: `redis`, `sentinels` or `cluster`. Behind Sentinels and "
+        "in a cluster the cache is in use while enough of them confirm where the primary is, and "
+        "after a failover everything counts as invalidated. In a cluster all keys are on the "
+        "primary of one slot, which `prefix` decides: it gives failover, not more room."
+    ),
+    "cache.tls": "Changed files are read again for the next connection.",
     "cache.feed": (
         "`penstock cache feed setup` makes on the primary what it needs and says what is missing. "
         "While it is enabled, tables whose changes don't come over it are not cached. "

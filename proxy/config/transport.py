@@ -62,6 +62,24 @@ class ServerTlsSettings(TlsSettings):
     )
 
 
+class RedisTlsSettings(ServerTlsSettings):
+    """TLS between Penstock and Redis, Sentinels and nodes of a cluster included."""
+
+    enabled: bool = Field(
+        False, description="with `sentinels` or `cluster`; a URL says it by `rediss://`"
+    )
+    mode: Literal["require", "verify-ca", "verify-full"] = Field(
+        "verify-full",
+        description="`require` checks no certificate, `verify-ca` its issuer, `verify-full` the "
+        "name or address too, as Redis, Sentinels or nodes tell it",
+    )
+    ca_file: Annotated[File | None, OffIfEmpty] = Field(
+        SYSTEM_CAS,
+        description='authorities (PEM) of their certificates, or "system": those that the '
+        "operating system trusts",
+    )
+
+
 class TcpSettings(Section):
     """What the kernel does to find out that the other end has gone."""
 

@@ -3,17 +3,21 @@
 Each carries its `Words`: how the reference and the error messages speak of it.
 """
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
 
 from proxy.config.commands import secret_of_command
 
+KEY_SIZE = 32
+"""Bytes of a key for encryption."""
 _DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -149,17 +153,53 @@ def none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
+_REDIS_URL = (
+    '"redis://[user:password@]host[:port][/db]", rediss:// for TLS, '
+    'or "unix://[user:password@]/path[?db=N]"'
+)
+
+
 def check_redis_url(value: str) -> str:
-    """`value` if it is a URL that redis-py takes. The message never repeats it: it may hold a
-    password."""
+    """`value` if it is the URL of a Redis. The messages never repeat it: it may hold a password."""
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+        local = parts.scheme == "unix"
+        place = parts.path if local else parts.hostname
+        usable = parts.scheme in ("redis", "rediss", "unix") and bool(place)
+        database = parse_qs(parts.query).get("db", ["0"])[0] if local else parts.path[1:] or "0"
         _ = parts.port  # raises where it is no number
     except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError('must be "redis://[user:password@]host[:port][/db]", or rediss:// for TLS')
+        usable, database = False, ""
+    if not usable or not re.fullmatch(r"[0-9]{1,9}", database):
+        raise ValueError(f"must be {_REDIS_URL}")
+    if parts.fragment or set(parse_qs(parts.query, keep_blank_values=True)) - (
+        {"db"} if local else set()
+    ):
+        raise ValueError("has parameters, which are not read: TLS is set in [cache.tls]")
+    return value
+
+
+def key_bytes(text: str) -> bytes:
+    """The key that `text` holds, in hexadecimal digits or base64.
+
+    Raises ValueError with a text that doesn't repeat it."""
+    try:
+        if len(text) == 2 * KEY_SIZE:
+            return bytes.fromhex(text)
+        key = b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        key = b""
+    if len(key) != KEY_SIZE:
+        raise ValueError(
+            f"must be {KEY_SIZE} random bytes in base64 or hexadecimal digits: "
+            f"`openssl rand -base64 {KEY_SIZE}` prints some"
+        )
+    return key
+
+
+def check_key(value: SecretStr) -> SecretStr:
+    """`value` if it holds a key."""
+    key_bytes(value.get_secret_value())
     return value
 
 
@@ -201,12 +241,24 @@ Secret = Annotated[
     BeforeValidator(resolve_secret),
     Words("secret", 'text, "env:NAME", "file:PATH" or "command:PROGRAM …"', secret=True),
 ]
+EncryptionKey = Annotated[
+    SecretStr,
+    BeforeValidator(resolve_secret),
+    AfterValidator(check_key),
+    Words(
+        "key",
+        'base64 or hexadecimal digits, "env:NAME", "file:PATH" or "command:PROGRAM …"',
+        secret=True,
+    ),
+]
 RedisUrl = Annotated[
     str,
     BeforeValidator(resolve_secret),
     AfterValidator(check_redis_url),
     Words(
-        "URL", '"redis://[user:password@]host[:port][/db]", "env:NAME" or "file:PATH"', secret=True
+        "URL",
+        f'{_REDIS_URL}, "env:NAME", "file:PATH" or "command:PROGRAM …"',
+        secret=True,
     ),
 ]
 File = Annotated[

@@ -78,6 +78,11 @@ def server_context(settings: ServerTlsSettings, section: str) -> ssl.SSLContext:
     return context
 
 
+def lowest_version(settings: TlsSettings) -> ssl.TLSVersion:
+    """The oldest version of TLS that the settings let be spoken."""
+    return min(_VERSIONS[name] for name in settings.protocols)
+
+
 def _common(context: ssl.SSLContext, settings: TlsSettings, section: str) -> None:
     versions = sorted(_VERSIONS[name] for name in settings.protocols)
     context.minimum_version, context.maximum_version = versions[0], versions[-1]

@@ -68,6 +68,9 @@ class SharedListener(Borrower):
         """By whose login the connection was opened."""
         self.delivered = 0
         """Notifications given to clients."""
+        self.senders: dict[int, int] = {}
+        """Server processes whose notifications are a client's at the moment, and the process id
+        that this client was told: whoever hears of them is told it too."""
         self.relistens = False
         """Whether subscriptions outlive the connection."""
         self._pool_of = pool_of
@@ -292,6 +295,9 @@ class SharedListener(Borrower):
     def _deliver(self, message: bytes) -> None:
         end = message.index(b"\0", 9)
         channel = message[9:end].decode("utf-8", "surrogateescape")
+        sender = self.senders.get(int.from_bytes(message[5:9]))
+        if sender is not None:
+            message = message[:5] + sender.to_bytes(4) + message[9:]
         for subscriber in list(self._channels.get(channel, ())):
             self.delivered += 1
             subscriber.notified(channel, message)

@@ -56,12 +56,17 @@ def cache_plan(
         ttl = min(rule.ttl, hints.ttl_seconds or rule.ttl)
     if ttl <= 0:
         return "the hint's TTL is 0"
+    empty = rule.empty_ttl
     return CachePlan(
         rule=rule.name,
         ttl_seconds=ttl,
         max_bytes=rule.max_size,
         reads=tuple(sorted(verdict.reading.tables)),
         max_feed_lag=rule.max_feed_lag,
+        refresh=hints.refresh,
+        jitter_seconds=min(rule.jitter, ttl),
+        stale_seconds=rule.stale,
+        empty_ttl_seconds=None if empty is None else min(empty, ttl),
         label="+".join(sorted({table.name for table in subject.tables})),
     )
 

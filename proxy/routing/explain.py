@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from proxy.routing.plan import CachePlan, Plan, Refusal, ShardPlan
+from proxy.routing.plan import CachePlan, Pinned, Plan, Refusal, ShardKey, ShardPlan
 from proxy.routing.route import Refused, Route, ShardUnresolved
 from proxy.sql.statement import Hints, Literal, Statement
 
@@ -67,6 +67,8 @@ def _tables(plan: Plan, statements: tuple[Statement, ...]) -> Iterable[tuple[str
         yield "reads in all", _epochs(plan.reads)
     if plan.writes:
         yield "moves epochs of", _epochs(plan.writes)
+    if plan.pinned_write is not None:
+        yield "invalidates by key", _pinned(plan.pinned_write)
 
 
 def _route(outcome: Outcome) -> Iterable[tuple[str, str]]:
@@ -87,21 +89,25 @@ def _cache(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "cache", _by_rule(plan.cache)
     yield "cache label", plan.cache.label
     yield "cache depends on", _listed(plan.cache.reads)
+    for pinned in plan.cache.pins:
+        yield "depends by key on", _pinned(pinned)
 
 
 def _by_rule(cache: CachePlan) -> str:
-    return f"rule {cache.rule!r}, TTL {cache.ttl_seconds:g} s, at most {cache.max_bytes} bytes"
+    said = f"rule {cache.rule!r}, TTL {cache.ttl_seconds:g} s, at most {cache.max_bytes} bytes"
+    if cache.jitter_seconds:
+        said += f", lives shortened by up to {cache.jitter_seconds:g} s"
+    if cache.stale_seconds:
+        said += f", for {cache.stale_seconds:g} s more while one client reads anew"
+    if cache.empty_ttl_seconds is not None:
+        empty = cache.empty_ttl_seconds
+        said += f", without rows {f'for {empty:g} s' if empty else 'not kept'}"
+    return f"{said}; the hint has what is kept replaced" if cache.refresh else said
 
 
 def _shard(shard: ShardPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
     for key in shard.keys:
-        values = (
-            (f"{value.text!r}" if value.text is not None else "NULL")
-            if isinstance(value, Literal)
-            else f"${value.index}"
-            for value in key.values
-        )
-        yield "shard key", f"{key.table}.{key.column} = {' or '.join(values)}"
+        yield "shard key", _pinned(key)
     if shard.shard is not None:
         yield "shard", str(shard.shard)
     elif isinstance(outcome, Route) and outcome.node is not None:
@@ -110,12 +116,24 @@ def _shard(shard: ShardPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
         yield "shard", "decided by the parameters"
 
 
+def _pinned(key: ShardKey | Pinned) -> str:
+    values = (
+        (f"{value.text!r}" if value.text is not None else "NULL")
+        if isinstance(value, Literal)
+        else f"${value.index}"
+        for value in key.values
+    )
+    return f"{key.table}.{key.column} = {' or '.join(values)}"
+
+
 def _hints(hints: Hints, node_hint: str | None) -> Iterable[tuple[str, str]]:
     said = [hints.node] if hints.node else []
     if hints.cache is not None:
         said.append("cache" if hints.cache else "nocache")
     if hints.ttl_seconds is not None:
         said.append(f"ttl={hints.ttl_seconds:g}")
+    if hints.refresh:
+        said.append("refresh")
     if said:
         yield "hints", ", ".join(said)
     elif node_hint is not None:

@@ -51,7 +51,7 @@ _WHY_PRIMARY = {
 _WRITES_ANYTHING = frozenset((Kind.DDL, Kind.CALL, Kind.DO, Kind.UNKNOWN, Kind.EXECUTE))
 # COMMIT PREPARED makes visible what an unknown transaction wrote.
 _MOVES_ANYTHING = _WRITES_ANYTHING | {Kind.TWO_PHASE}
-_CHANGES_SCHEMA = _WRITES_ANYTHING - {Kind.EXECUTE}
+_CHANGES_SCHEMA = _MOVES_ANYTHING - {Kind.EXECUTE}
 _NEEDS_SESSION = frozenset((Kind.DECLARE, Kind.FETCH, Kind.CLOSE, Kind.EXECUTE))
 _SESSION_RELATIONS = frozenset(("pg_prepared_statements", "pg_cursors"))
 _TABLE_FREE = frozenset(
@@ -111,7 +111,7 @@ def judge(statement: Statement, catalogue: Catalogue) -> Verdict:
         writes=_writes(statement, opaque, catalogue),
         calls=calls,
         touches_tables=bool(named) or opaque or statement.kind not in _TABLE_FREE,
-        changes_schema=statement.kind in _CHANGES_SCHEMA,
+        changes_schema=statement.kind in _CHANGES_SCHEMA or setters.SCHEMA in left,
         needs_session=statement.kind in _NEEDS_SESSION
         or any(call.needs_session for call in calls)
         or any(table.name in _SESSION_RELATIONS for table in system),

@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.sql.calls import CacheCall
 from proxy.sql.listening import Step, Verb
 from proxy.sql.statement import Analysis, Begin, KeyValue
 
@@ -22,6 +23,17 @@ class Access(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """A table that is invalidated by key, and the keys to which an equality pins a statement."""
+
+    table: str
+    column: str
+    type: str
+    """The column's, one of `proxy.sharding.keys`."""
+    values: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CachePlan:
     """A statement that a rule caches."""
 
@@ -32,8 +44,18 @@ class CachePlan:
     """Epoch names of every base table read, sorted."""
     label: str
     """The readable part of the key that patterns match: table names joined by `+`."""
+    pins: tuple[Pinned, ...] = ()
+    """Tables of `reads` of which only the rows with one key matter."""
     max_feed_lag: float = 0.0
     """Seconds that hits may be behind the change feed; 0: as far as the feed itself may."""
+    refresh: bool = False
+    """No hit is wanted: the answer takes the place of what is kept."""
+    jitter_seconds: float = 0.0
+    """Lives are shortened by up to so much."""
+    stale_seconds: float = 0.0
+    """An entry is kept for so much longer, while one client reads anew."""
+    empty_ttl_seconds: float | None = None
+    """Of a result without rows; None: `ttl_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,8 @@ class Plan:
     writes: frozenset[str] = frozenset()
     """Epoch names to move around it, cascades and partitions included; empty for a read, and for a
     write of what nothing caches: whether it writes at all is what `access` says."""
+    pinned_write: Pinned | None = None
+    """The table among `writes` of which only rows with some keys are touched."""
     reads: frozenset[str] = frozenset()
     """Epoch names of the base tables read, views and partitions resolved; "*" where unknown."""
     touches_tables: bool = False
@@ -103,7 +127,8 @@ class Plan:
     """Settings that get their start-up value, or EVERY_SETTING; for a string of one statement."""
     resets_all: bool = False
     sets_transaction: bool = False
-    """SET TRANSACTION: isolation may differ from what BEGIN said."""
+    """SET TRANSACTION or SET LOCAL: isolation may differ from what BEGIN said, settings from the
+    session's."""
     pins: str | None = None
     leaves: bool = False
     """It may leave on its connection what only the server can tell of afterwards."""
@@ -123,8 +148,12 @@ class Plan:
     """NOTIFY or pg_notify() is in it."""
     occupies: frozenset[str] = frozenset()
     """Databases that must be free of others for it: DROP DATABASE and the like."""
+    call: CacheCall | None = None
+    """With access LOCAL: a function of Penstock's own is called."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
+    keyed: bool = field(init=False, default=False)
+    """What it reads or writes depends on the values of constants or parameters."""
     listens: bool = field(init=False, default=False)
     """There is a LISTEN among `steps`."""
     effects: bool = field(init=False, default=False)
@@ -155,6 +184,8 @@ class Plan:
             and not self.deallocates_all
             and not self.ends_transaction
         )
+        pinned = self.pinned_write is not None or bool(self.cache and self.cache.pins)
+        object.__setattr__(self, "keyed", pinned)
         object.__setattr__(self, "listens", any(one.verb is Verb.LISTEN for one in self.steps))
         object.__setattr__(self, "effects", effects)
         object.__setattr__(self, "reads_only", reads_only)

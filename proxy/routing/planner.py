@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from proxy.config.settings import CacheSettings, RoutingSettings
 from proxy.routing.caching import cache_plan, uncacheable
 from proxy.routing.explain import explained_statement
 from proxy.routing.judge import Verdict, judge
+from proxy.routing.keyed import keyed_tables, pinned_reads, pinned_write
 from proxy.routing.plan import EVERY_SETTING, Access, CachePlan, Plan, Refusal, ShardPlan
 from proxy.routing.relations import ANYTHING, resolve_reads
-from proxy.routing.rules import Subject, routing_rule, tables_covered
+from proxy.routing.rules import Subject, routing_rule, rules_of, tables_covered
 from proxy.routing.sharded import shard_plan
 from proxy.routing.shards import NoShards, ShardMap
+from proxy.sql.calls import NoCall, cache_call, calls_penstock, signatures
 from proxy.sql.catalogue import Catalogue
 from proxy.sql.listening import in_order
 from proxy.sql.pins import joined
@@ -33,10 +36,20 @@ class Planner:
 
     Immutable: make a new one when any of its parts changes, and forget plans of the old one.
     `hints_cache`: whether a hint such as `/* penstock: ttl=60 */` caches where no rule matches.
-    Then any table may be cached, and writes move the epochs of all that they touch.
+    Then any table may be cached, and writes move the epochs of all that they touch. `database` and
+    `user`: whose statements it plans, for the rules that hold for some only.
     """
 
-    __slots__ = ("_cache", "_cached_tables", "_catalogue", "_hints_cache", "_routing", "_shards")
+    __slots__ = (
+        "_cache",
+        "_cached_tables",
+        "_catalogue",
+        "_hints_cache",
+        "_keyed",
+        "_routing",
+        "_rules",
+        "_shards",
+    )
 
     def __init__(
         self,
@@ -46,19 +59,25 @@ class Planner:
         shards: ShardMap | None = None,
         *,
         hints_cache: bool = True,
+        database: str = "",
+        user: str = "",
     ) -> None:
         self._routing = routing
         self._cache = cache
+        self._rules = rules_of(cache.rules, database, user)
         self._catalogue = catalogue
         self._shards: ShardMap = NoShards() if shards is None else shards
         self._hints_cache = hints_cache
         self._cached_tables = self._find_cached_tables()
+        self._keyed = keyed_tables(rules_of(cache.rules, database), catalogue)
 
     def plan(self, analysis: Analysis) -> Plan:
         """The plan of a query string. Never raises for what the string says."""
         if explained_statement(analysis.text) is not None:
             return Plan(analysis, "explain", Access.LOCAL, "asks Penstock where a statement goes")
         statements = _statements(analysis)
+        if calls_penstock(statements):
+            return _call_plan(analysis)
         verdicts = tuple(judge(each, self._catalogue) for each in statements)
         shard = shard_plan(
             statements, tuple(map(self._hidden, verdicts)), analysis.text, self._shards
@@ -73,12 +92,16 @@ class Planner:
         access, reason = self._access(verdicts, against, node_hint, hinted_by)
         refusal = shard if isinstance(shard, Refusal) else None
         cached = self._caching(analysis, statements, verdicts, subject)
+        writes = self._writes(verdicts) if against and shard is None else frozenset[str]()
         return Plan(
             analysis=analysis,
             kind=_kind(statements),
             access=Access.REFUSE if refusal else access,
             reason=refusal.message if refusal else reason,
-            writes=self._writes(verdicts) if against and shard is None else frozenset(),
+            writes=writes,
+            pinned_write=pinned_write(
+                statements, analysis.text, writes, self._keyed, self._catalogue
+            ),
             reads=_reads(statements, verdicts, shard),
             touches_tables=any(verdict.touches_tables for verdict in verdicts),
             cache=cached if isinstance(cached, CachePlan) else None,
@@ -164,9 +187,11 @@ class Planner:
         against = uncacheable(statements[0], verdicts[0], self._catalogue, self._shards)
         if against is not None:
             return against
-        return cache_plan(
-            self._cache.rules, analysis.hints, self._hints_cache, subject, verdicts[0]
-        )
+        plan = cache_plan(self._rules, analysis.hints, self._hints_cache, subject, verdicts[0])
+        if self._keyed and isinstance(plan, CachePlan):
+            pins = pinned_reads(statements[0], analysis.text, self._keyed, self._catalogue)
+            return replace(plan, pins=pins)
+        return plan
 
     def _node_hint(self, analysis: Analysis, subject: Subject) -> tuple[str | None, str]:
         """Where a hint, or else the first matching rule, wants it, and the name of which."""
@@ -201,6 +226,17 @@ class Planner:
 
     def _hidden(self, verdict: Verdict) -> frozenset[str]:
         return verdict.reading.tables | verdict.reading.unknown
+
+
+def _call_plan(analysis: Analysis) -> Plan:
+    """Of a text that names functions of Penstock's own."""
+    try:
+        call = cache_call(analysis.text)
+    except NoCall as error:
+        refusal = Refusal(error.sqlstate, str(error), f"there are: {signatures()}")
+        reason = refusal.message
+        return Plan(analysis, "select", Access.REFUSE, reason, refusal=refusal)
+    return Plan(analysis, "select", Access.LOCAL, "calls Penstock itself", call=call)
 
 
 def _statements(analysis: Analysis) -> tuple[Statement, ...]:

@@ -60,6 +60,18 @@ def routing_rule(rules: tuple[RoutingRule, ...], subject: Subject) -> RoutingRul
     return None
 
 
+def rules_of(
+    rules: tuple[CacheRule, ...], database: str, user: str | None = None
+) -> tuple[CacheRule, ...]:
+    """Those that hold for this user in this database; without a user, for any."""
+    return tuple(
+        rule
+        for rule in rules
+        if (not rule.databases or _bare(database, rule.databases))
+        and (user is None or not rule.users or _bare(user, rule.users))
+    )
+
+
 def cache_rule(rules: tuple[CacheRule, ...], subject: Subject) -> CacheRule | None:
     """The first rule that matches; a disabled one forbids caching.
 

@@ -1,26 +1,39 @@
 """One database's machinery: topology, monitor, catalogue, pools, plans."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from functools import partial
 
 from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
+from proxy.cache.calls import CacheCalls
+from proxy.cache.cascades import Cascades
 from proxy.cache.feed.feed import ON_DEMAND, Feed
+from proxy.cache.feed.gathering import KeyColumn
+from proxy.cache.keys import EVERYTHING
+from proxy.cache.manager import CacheManager
 from proxy.cache.results import ResultCache
+from proxy.cache.statistics import BY_SCHEMA
 from proxy.cache.trust import FeedTrust
 from proxy.config.pooling import database_settings, feed_settings, pool_settings
 from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
 from proxy.pool.connections import Connections
 from proxy.pool.pool import Login, Pool
+from proxy.routing.keyed import Keyed, keyed_tables
+from proxy.routing.plan import Plan
 from proxy.routing.planner import Planner
+from proxy.routing.rules import rules_of
 from proxy.server.limits import Limits
 from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
 from proxy.session.explanation import explain
+from proxy.session.keyed import group_of_text
 from proxy.session.plans import PlanCache
+from proxy.sharding.keys import TYPES_BY_NAME
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.statement import Analysis
 from proxy.tasks import spawn
 from proxy.topology.build import build_topology, rebuild_topology
 from proxy.topology.catalogue_watch import CatalogueWatch
@@ -192,6 +205,8 @@ class Database:
         limits: Limits | None = None,
     ) -> None:
         own = settings_of(settings, name)
+        self._name = name
+        self._keyed: Keyed = {}
         self._settings = settings
         self._dialing = security.dialing(name)
         self._cached = cache is not None
@@ -201,6 +216,8 @@ class Database:
         counters = Counters()
         self.pools = Pools(name, settings, auth, counters, limits or Limits(settings))
         self._login = self.pools.monitor_login(own.monitor_user)
+        self._defaults: str | None = None
+        """`Catalogue.defaults` of the last one."""
         self.catalogue = CatalogueWatch(topology.primary.address, self._login, self._replan)
         self.context = DatabaseContext(
             name=name,
@@ -209,7 +226,7 @@ class Database:
             pool_settings_of=self.pools.settings_of,
             routing=settings.routing,
             topology=topology,
-            plans=PlanCache(self._planner(Catalogue()).plan, counters),
+            plans=PlanCache(self._planner(Catalogue()), counters, self._planners(Catalogue())),
             catalogue=self.catalogue,
             cache=cache,
             counters=counters,
@@ -219,12 +236,34 @@ class Database:
             sharded=own.sharding.enabled,
             notification_backlog=settings.limits.notification_backlog,
         )
+        self.context.calls = self._calls()
+        self._cascade(Catalogue())
+        self.catalogue.look_for_keys(self._key_columns())
         self.feed = self._new_feed()
         self.monitor = self._watch(topology)
         self._started = self._watching = False
         self._vacant: set[object] = set()
         """Who demands that it is left alone."""
         self._changing = asyncio.Lock()
+
+    def _key_columns(self) -> tuple[str, ...]:
+        rules = rules_of(self._settings.cache.rules, self._name)
+        return tuple(sorted({rule.key for rule in rules if rule.key is not None}))
+
+    def _key_of(self, table: str) -> KeyColumn | None:
+        """How the change feed invalidates a table by key."""
+        found = self._keyed.get(table)
+        if found is None:
+            return None
+        kind = TYPES_BY_NAME[found.type]
+        return KeyColumn(found.column, kind.oid, partial(group_of_text, kind))
+
+    def _calls(self) -> CacheCalls | None:
+        """What carries out calls of the schema `penstock`."""
+        settings, results, name = self._settings.cache, self._results, self._name
+        if results is None:
+            return None
+        return CacheCalls(lambda: CacheManager.open(settings, name), lambda: results.usable)
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         feed = self.feed
@@ -251,6 +290,7 @@ class Database:
             self.catalogue,
             self,
             self._settings.routing.monitor_interval,
+            self._key_of,
         )
         context.trust, self.catalogue.on_difference = feed.trust, feed.schema_differs
         self.catalogue.feed_by(settings.publication)
@@ -268,14 +308,61 @@ class Database:
         """See `Findings.newest`."""
         return self.monitor.findings.newest(system, timeline)
 
-    def _planner(self, catalogue: Catalogue) -> Planner:
+    def _planner(self, catalogue: Catalogue, user: str = "") -> Callable[[Analysis], Plan]:
         settings = self._settings
         return Planner(
-            settings.routing, settings.cache, catalogue, self._shards, hints_cache=self._cached
-        )
+            settings.routing,
+            settings.cache,
+            catalogue,
+            self._shards,
+            hints_cache=self._cached,
+            database=self._name,
+            user=user,
+        ).plan
+
+    def _planners(self, catalogue: Catalogue) -> Callable[[str], Callable[[Analysis], Plan]] | None:
+        """The planner of each user, the same for all whom the same rules are for; None where no
+        rule is for some only."""
+        rules, name = self._settings.cache.rules, self._name
+        if not any(rule.users for rule in rules):
+            return None
+        made: dict[tuple[str, ...], Callable[[Analysis], Plan]] = {}
+
+        def of_user(user: str) -> Callable[[Analysis], Plan]:
+            key = tuple(rule.name for rule in rules_of(rules, name, user))
+            if key not in made:
+                made[key] = self._planner(catalogue, user)
+            return made[key]
+
+        return of_user
 
     def _replan(self, catalogue: Catalogue) -> None:
-        self.context.plans.replace_planner(self._planner(catalogue).plan)
+        before = self._keyed
+        self._keyed = keyed_tables(rules_of(self._settings.cache.rules, self._name), catalogue)
+        if any(self._keyed.get(table) != key for table, key in before.items()):
+            # What others read meanwhile by another key has not been told of this one's writes.
+            results = self._results
+            if results is not None:
+                everything = frozenset((EVERYTHING,))
+                results.move(self._name, everything, lambda: None, BY_SCHEMA)
+        if self._defaults not in (None, catalogue.defaults):
+            # Who connected before has other settings than who does now: their answers to the same
+            # question may differ.
+            self.context.welcomes.clear()
+            self.pools.reconnect()
+        self._defaults = catalogue.defaults
+        self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
+        self._cascade(catalogue)
+
+    def _cascade(self, catalogue: Catalogue) -> None:
+        if self._results is not None:
+            rules = [
+                rule
+                for rule in self._settings.cache.invalidations
+                if not rule.databases
+                or any(fnmatchcase(self._name, glob) for glob in rule.databases)
+            ]
+            self._results.cascade(self._name, Cascades(rules, catalogue) if rules else None)
 
     async def start(self) -> None:
         """Begin to watch; waits for nothing."""
@@ -321,6 +408,8 @@ class Database:
         """Stop watching, close idle server connections."""
         self._started = False
         await self._adjust()
+        if self.context.calls is not None:
+            await self.context.calls.close()
         self.context.listener.close()
         for pool in self.pools:
             pool.close()
@@ -386,6 +475,7 @@ class Database:
                 if self._watching:
                     await self.monitor.start()
             self.catalogue.move(context.topology.primary.address, login)
+        self.catalogue.look_for_keys(self._key_columns())
         if (settings.routing, settings.cache, own) != (old.routing, old.cache, old_own):
             self._replan(self.catalogue.current)
 

@@ -136,7 +136,10 @@ class Process:
             provide(settings)
         except TooFewDescriptors as error:
             raise ListenError(str(error)) from error
-        self.cache = start_cache(settings.cache, set(settings.databases) - {WILDCARD})
+        try:
+            self.cache = start_cache(settings.cache, set(settings.databases) - {WILDCARD})
+        except TlsError as error:
+            raise ListenError(str(error)) from error
         for name in settings.databases:
             if name != WILDCARD:
                 await self.make_database(name, settings).start()

@@ -14,10 +14,17 @@ from proxy.wire.messages import (
 _PREAMBLES = {ord("P"): PARSE_COMPLETE, ord("B"): BIND_COMPLETE, ord("b"): BIND_COMPLETE}
 
 
-def answer(shape: bytes, description: bytes, result: bytes, status: int) -> bytes:
+def answer(
+    shape: bytes,
+    description: bytes,
+    result: bytes,
+    status: int,
+    parameters: bytes = NO_PARAMETERS,
+) -> bytes:
     """The answer to a batch of `shape` that runs one statement.
 
-    `description` is a RowDescription or NoData, `result` the rows with their CommandComplete.
+    `description` is a RowDescription or NoData, `result` the rows with their CommandComplete,
+    `parameters` a ParameterDescription.
     """
     if shape == b"Q":
         described = b"" if description == NO_DATA else description
@@ -29,7 +36,7 @@ def answer(shape: bytes, description: bytes, result: bytes, status: int) -> byte
         elif letter == 68:
             out.append(description)
         elif letter == 100:
-            out += (NO_PARAMETERS, description)
+            out += (parameters, description)
         elif letter in b"Ee":
             out.append(result)
         elif letter == 67:

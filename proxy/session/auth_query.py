@@ -19,7 +19,8 @@ from proxy.wire.passwords import StoredSecret
 log = structlog.get_logger(__name__)
 
 Done = Callable[[StoredSecret | None, PgError | None], None]
-"""(the stored secret, None if there is none; or what went wrong)."""
+"""(the stored secret, None if there is none; or what went wrong, where INVALID_CATALOG_NAME is for
+Penstock to deal with, and all else for the client to be told)."""
 
 _IDLE = ord("I")
 
@@ -119,7 +120,9 @@ class UserLookup(Borrower):
         )
         self._finish(
             None,
-            PgError(
+            error
+            if error.sqlstate == errors.INVALID_CATALOG_NAME
+            else PgError(
                 errors.CANNOT_CONNECT_NOW,
                 "users can't be looked up at this time",
                 "Penstock's log says why auth_query failed",

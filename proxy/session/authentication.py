@@ -70,7 +70,8 @@ Decided = Callable[[PgError | None, float], None]
 class Authenticator:
     """`start`, then `receive` for each password message; `decided` is called once with the outcome.
 
-    `pool_for` gives the pool of a user on the primary of a database, None if there is no such.
+    `pool_for` gives the pool of a user on the primary of a database, None if there is no such;
+    `pool_beside` that of another database of the same server.
     `looked_up` is called when messages of the client's are wanted again (see `looking_up`).
     """
 
@@ -80,6 +81,7 @@ class Authenticator:
         peer: Peer,
         attempt: Attempt,
         pool_for: Callable[[str, str], Pool | None],
+        pool_beside: Callable[[str, str], Pool | None],
         write: Callable[[bytes], None],
         decided: Decided,
         looked_up: Callable[[], None],
@@ -88,6 +90,9 @@ class Authenticator:
         self._peer = peer
         self._attempt = attempt
         self._pool_for = pool_for
+        self._pool_beside = pool_beside
+        self._missing: PgError | None = None
+        """The database is not there, which only users are told."""
         self._write = write
         self._decided = decided
         self._when_looked_up = looked_up
@@ -141,6 +146,9 @@ class Authenticator:
 
     def _looked_up(self, stored: StoredSecret | None, error: PgError | None) -> None:
         self._lookup = None
+        if error is not None and error.sqlstate == errors.INVALID_CATALOG_NAME:
+            self._look_beside(error)
+            return
         if error is not None:
             self._decided(error, 0.0)
             return
@@ -149,12 +157,29 @@ class Authenticator:
         self._proceed(self._rule)
         self._when_looked_up()
 
+    def _look_beside(self, missing: PgError) -> None:
+        """A database that isn't there has no users; the server has, who are told that it isn't."""
+        query = self._state.current.query_for(self._attempt.database)
+        asked, self._missing = self._missing is not None, missing
+        pool = None
+        if query is not None and not asked:
+            pool = self._pool_beside(query.database or self._attempt.database, query.user)
+        if query is None or pool is None:
+            self._looked_up(None, None)
+            return
+        self._lookup = UserLookup(pool, query.sql, self._attempt.user, self._looked_up)
+        self._lookup.start()
+
+    def _passed(self) -> None:
+        """The client is who it says."""
+        self._decided(self._missing, 0.0)
+
     def _proceed(self, rule: HbaRule) -> None:
         user, state = self._attempt.user, self._state
         if rule.method in ("trust", "cert", "peer"):
             state.logged_in(self._attempt.database, user, self._stored, None)
             self._write(messages.AUTHENTICATION_OK)
-            self._decided(None, 0.0)
+            self._passed()
             return
         exchange = state.exchange(rule.method, user, self._stored, self._peer.binding)
         self._exchange = exchange
@@ -180,7 +205,7 @@ class Authenticator:
             self._state.logged_in(attempt.database, attempt.user, self._stored, exchange.learned)
         self._write(answer)
         if exchange.done:
-            self._decided(None, 0.0)
+            self._passed()
 
     def _check_throttle(self) -> None:
         seconds = self._state.throttle.wait(self._address, time.monotonic())

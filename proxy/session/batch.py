@@ -21,7 +21,6 @@ OVERFLOW: Final = 43  # +
 """Not a message: the batch grew so large that its first part is sent before its end is known."""
 
 _DESCRIBE: Final = 68  # D
-_STATEMENT: Final = 83  # S
 _PORTAL_DESCRIBED: Final = 68  # D, in a shape
 
 # How an answer's ParseComplete or CloseComplete is passed on.
@@ -34,6 +33,7 @@ USES: Final = 0  # Bind or Describe of a statement: it must be prepared before
 PARSES: Final = 1  # the client's Parse of a named statement
 PARSES_AGAIN: Final = 2  # the client's Parse of a name that it has already: the server must object
 CLOSES: Final = 3  # the client's Close of a name that it has: others may go on with the statement
+REQUIRES: Final = 4  # an EXECUTE in SQL: the server must know it
 
 
 @dataclass(slots=True)
@@ -315,7 +315,7 @@ def _own_acks(part: bytes, described: Iterator[tuple[bytes, Prepared | None]]) -
         kind = part[position]
         if kind in b"PC":
             acks.append(Ack(FORWARD))
-        elif kind == _DESCRIBE and part[position + 5] == _STATEMENT:
+        elif kind == _DESCRIBE and part[position + 5 : position + 6] == b"S":
             client_name, statement = next(described, (b"", None))
             acks.append(Ack(FORWARD, statement, client_name, describes=True))
         position += 1 + int.from_bytes(part[position + 1 : position + 5])

@@ -36,3 +36,20 @@ def decode_parameters(body: bytes) -> Parameters:
     except struct.error:
         raise ProtocolViolation("a Bind message is too short") from None
     return Parameters(tuple(values), formats)
+
+
+def result_formats(body: bytes) -> tuple[int, ...]:
+    """The result's format codes: none (all text), one for all, or one each. Raises
+    ProtocolViolation."""
+    try:
+        (count,) = struct.unpack_from(">H", body)
+        position = 2 + 2 * count
+        (count,) = struct.unpack_from(">H", body, position)
+        position += 2
+        for _ in range(count):
+            (length,) = struct.unpack_from(">i", body, position)
+            position += 4 + max(0, length)
+        (count,) = struct.unpack_from(">H", body, position)
+        return struct.unpack_from(f">{count}H", body, position + 2)
+    except struct.error:
+        raise ProtocolViolation("a Bind message is too short") from None

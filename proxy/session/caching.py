@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import random
 from typing import Final
 
 from proxy.cache.entry import entry_digest
@@ -9,13 +10,15 @@ from proxy.cache.members import lease_clock
 from proxy.cache.results import Lookup, ResultCache, Ticket
 from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
-from proxy.routing.plan import Plan
+from proxy.routing.plan import CachePlan, Plan
 from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
+from proxy.session.keyed import epochs_read
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import IDLE
+from proxy.sql.hints import without_refresh
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import ready_for_query
 
@@ -35,6 +38,9 @@ class Fill:
     """A replica may serve it only if it has replayed all that was acknowledged before."""
     retain: Callable[[bytes, Right], None] | None = None
     """Keeps the result in memory, once it is stored."""
+    stale_seconds: float = 0.0
+    empty_ttl_seconds: float | None = None
+    """Both as in `CachePlan`."""
 
 
 def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -> str | None:
@@ -55,7 +61,7 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
             "read committed",
             "read uncommitted",
         ):
-            return "the transaction reads from a snapshot"
+            return "the transaction has a snapshot or settings of its own"
     if not context.catalogue.usable_for_cache:
         return "the catalogue is being read again"
     if context.trust is not None:
@@ -90,6 +96,7 @@ def ask(
     client: Client,
     batch: Batch,
     plan: Plan,
+    literals: tuple[bytes | None, ...],
     key: bytes,
     done: Callable[[bytes | None, Fill | None], None],
 ) -> None:
@@ -99,7 +106,13 @@ def ask(
     cache, rule = context.cache, plan.cache
     assert cache is not None
     assert rule is not None
-    shape = batch.shape
+    reads = rule.reads
+    if rule.pins:
+        reads = epochs_read(rule, batch, literals, client.utf8)
+    if rule.refresh:
+        _renew(context, client, batch, rule, reads, done)
+        return
+    shape, catalogue = batch.shape, context.catalogue.current
 
     def keep(payload: bytes, right: Right) -> None:
         reply = add_preamble(shape, payload, IDLE)
@@ -109,14 +122,9 @@ def ask(
     def answered(lookup: Lookup) -> None:
         fill, ticket = None, lookup.ticket
         if ticket is not None:
-            if context.catalogue.usable_for_cache:
-                fill = Fill(
-                    ticket,
-                    rule.ttl_seconds,
-                    rule.max_bytes,
-                    lookup.fresh_after,
-                    keep if key else None,
-                )
+            known = context.catalogue.current is catalogue  # the plan is of no older one
+            if known and context.catalogue.usable_for_cache:
+                fill = _fill(rule, ticket, lookup.fresh_after, keep if key else None)
             else:
                 cache.forgo(ticket)
         elif lookup.payload is not None and lookup.right is not None and key:
@@ -124,7 +132,63 @@ def ask(
         done(lookup.payload, fill)
 
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
-    cache.lookup(context.name, rule.label, digest, rule.reads, answered, rule.rule)
+    cache.lookup(context.name, rule.label, digest, reads, answered, rule.rule, rule.stale_seconds)
+
+
+def _fill(
+    rule: CachePlan,
+    ticket: Ticket,
+    fresh_after: float,
+    retain: Callable[[bytes, Right], None] | None,
+) -> Fill:
+    ttl = rule.ttl_seconds
+    if rule.jitter_seconds:
+        ttl -= rule.jitter_seconds * random()
+    return Fill(
+        ticket,
+        ttl,
+        rule.max_bytes,
+        fresh_after,
+        retain,
+        rule.stale_seconds,
+        rule.empty_ttl_seconds,
+    )
+
+
+def _renew(
+    context: DatabaseContext,
+    client: Client,
+    batch: Batch,
+    rule: CachePlan,
+    reads: tuple[str, ...],
+    done: Callable[[bytes | None, Fill | None], None],
+) -> None:
+    """As `ask` where the answer is to take the place of what is kept for the text without the
+    hint that says so."""
+    cache, catalogue = context.cache, context.catalogue.current
+    assert cache is not None
+
+    def renewed(lookup: Lookup) -> None:
+        ticket = lookup.ticket
+        known = context.catalogue.current is catalogue  # the plan is of no older one
+        if ticket is None or not known or not context.catalogue.usable_for_cache:
+            done(None, None)
+            return
+        done(None, _fill(rule, ticket, lookup.fresh_after, None))
+
+    text = batch.text
+    if text is not None:
+        request = b"Q" + _plain(text)
+    else:
+        statement = batch.bound[0]
+        types = statement.content[len(statement.text) :]
+        request = _bound_request(batch, _plain(statement.text) + types)
+    digest = entry_digest(_context_bytes(client), request)
+    cache.renew(context.name, rule.label, digest, reads, renewed, rule.rule)
+
+
+def _plain(text: bytes) -> bytes:
+    return without_refresh(text.decode()).encode()
 
 
 def _context_bytes(client: Client) -> bytes:
@@ -135,9 +199,11 @@ def _request_bytes(batch: Batch) -> bytes:
     """All of the request that decides the answer: text, types, parameters, formats, Describe."""
     if batch.text is not None:
         return b"Q" + batch.text
-    statement = batch.bound[0]
-    described = b"D" if 68 in batch.shape else _described(statement)
-    content = statement.content
+    return _bound_request(batch, batch.bound[0].content)
+
+
+def _bound_request(batch: Batch, content: bytes) -> bytes:
+    described = b"D" if 68 in batch.shape else _described(batch.bound[0])
     return b"".join((described, len(content).to_bytes(4), content, batch.binds[0]))
 
 
@@ -171,16 +237,38 @@ def remembered_reply(answer: Answer, status: int) -> bytes:
     return answer.reply if status == IDLE else answer.reply[:-_READY_SIZE] + ready_for_query(status)
 
 
-def keep(cache: ResultCache, fill: Fill, captured: bytes | None) -> None:
-    """Store an answer that has been relayed whole, if it is one that can be kept."""
+def keep(cache: ResultCache, fill: Fill, captured: bytes | None, seconds: float) -> None:
+    """Store an answer that has been relayed whole, if it is one that can be kept. `seconds`: how
+    long the client has waited for it."""
     kept = None if captured is None else strip_preamble(captured)
     if kept is None:
         cache.forgo(fill.ticket)
         return
-    retain = fill.retain
+    counters = fill.ticket.scope.counters
+    counters.reads += 1
+    counters.read_seconds += seconds
+    retain, ttl = fill.retain, _life(fill, kept)
+    if ttl <= 0:
+        cache.share(fill.ticket, kept)
+        return
     cache.fill(
         fill.ticket,
         kept,
-        fill.ttl_seconds,
+        ttl,
         None if retain is None else lambda right: retain(kept, right),
+        fill.stale_seconds,
     )
+
+
+def _life(fill: Fill, kept: bytes) -> float:
+    """Seconds for which to keep a stored result; 0: not at all."""
+    empty = fill.empty_ttl_seconds
+    if empty is None or empty >= fill.ttl_seconds or not _is_empty(kept):
+        return fill.ttl_seconds
+    return empty
+
+
+def _is_empty(kept: bytes) -> bool:
+    """Whether a stored result has no rows: its end comes at once, or behind its description."""
+    start = 1 + uint32_at(kept, 1) if kept[:1] == b"T" else 0
+    return kept[start : start + 1] == b"C"

@@ -16,6 +16,8 @@ class Client:
     startup_settings: SettingsState
     reported: dict[bytes, bytes]
     """ParameterStatus values as the client knows them."""
+    process_id: int = 0
+    """What it was told at its login."""
     facts: Facts = field(default_factory=Facts)
     transaction: Transaction = field(default_factory=Transaction)
     wrote_at: float = float("-inf")

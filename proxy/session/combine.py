@@ -24,7 +24,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
     if len(plans) == 1:
         return first
     strictest = max(plans, key=lambda plan: _SEVERITY[plan.access])
-    if strictest.access is Access.LOCAL:
+    if strictest.access is Access.LOCAL or any(plan.call is not None for plan in plans):
         strictest = replace(
             strictest,
             access=Access.REFUSE,
@@ -39,6 +39,7 @@ def combine(plans: Sequence[Plan]) -> Plan:
         strictest,
         kind=first.kind if all(plan.kind == first.kind for plan in plans) else "multi",
         writes=frozenset().union(*(plan.writes for plan in plans)),
+        pinned_write=None,
         reads=frozenset().union(*(plan.reads for plan in plans)),
         touches_tables=any(plan.touches_tables for plan in plans),
         steps=steps_of(plans),
@@ -65,6 +66,21 @@ def combine(plans: Sequence[Plan]) -> Plan:
     )
 
 
+def executing(execute: Plan, target: Plan) -> Plan:
+    """The plan of an EXECUTE in SQL of a statement that the protocol has prepared."""
+    if target.shard is None:
+        return combine([execute, target])
+    return replace(
+        execute,
+        access=Access.REFUSE,
+        refusal=Refusal(
+            errors.FEATURE_NOT_SUPPORTED,
+            "EXECUTE in SQL can't run a statement on sharded tables that the protocol has prepared",
+            "run it by the protocol, or send the statement itself",
+        ),
+    )
+
+
 def _restores(plans: Sequence[Plan]) -> frozenset[str]:
     restored: frozenset[str] = frozenset()
     for plan in plans:
@@ -86,6 +102,7 @@ def unexecuted(plan: Plan) -> Plan:
     return replace(
         plan,
         writes=frozenset(),
+        pinned_write=None,
         begin=None,
         ends_transaction=False,
         rolls_back=False,
@@ -118,6 +135,7 @@ def corrected(plan: Plan, reason: str) -> Plan:
         access=Access.WRITE,
         reason=reason,
         writes=frozenset({"*"}),
+        pinned_write=None,
         cache=None,
         uncached_reason=reason,
     )

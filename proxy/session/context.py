@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.cache.calls import CacheCalls
 from proxy.cache.results import ResultCache
+from proxy.cache.schema import SchemaEpoch
 from proxy.cache.trust import FeedTrust
 from proxy.config.settings import DatabaseSettings, PoolSettings, ReplicaSettings, RoutingSettings
 from proxy.pool.pool import Pool
@@ -72,6 +74,8 @@ class DatabaseContext:
     replicas: ReplicaSettings = field(init=False)
     max_lag: float = field(init=False)
     read_your_writes: str = field(init=False)
+    schema: SchemaEpoch = field(init=False)
+    """Of the cache."""
     turn: int = 0
     """Counts dispatches, for round-robin."""
     trust: FeedTrust | None = None
@@ -90,10 +94,17 @@ class DatabaseContext:
     """Listens for all clients in transaction or statement mode."""
     notification_backlog: int = 0
     """Bytes of notifications that may wait for one client; 0: any number."""
+    calls: CacheCalls | None = None
+    """Carries out calls of the schema `penstock`, where there is a cache."""
     cached: dict[str, Tally] = field(default_factory=dict)
     """Answers from the cache, by kind of statement."""
 
     def __post_init__(self) -> None:
+        if self.cache is not None:
+            self.schema = self.cache.schema(self.name)
+            self.schema.doubt = self.catalogue.invalidate
+        else:
+            self.schema = SchemaEpoch()
         self.replicas = self.settings.replicas
         self.max_lag = self.routing.max_lag
         self.read_your_writes = self.routing.read_your_writes
@@ -105,6 +116,10 @@ class DatabaseContext:
     def keeps_backends(self, user: str) -> bool:
         """Whether each client has a connection to the primary of its own from its login on."""
         return self.pool_settings_of(user).mode == "session" and not self.sharded
+
+    def planned(self) -> bytes:
+        """The token of the schema that a plan made now goes by; empty: none that is certain."""
+        return self.schema.token if self.catalogue.usable_for_cache else b""
 
     def fresh_after(self, client: Client, plan: Plan) -> float:
         """The moment whose acknowledged writes a read of this plan must see.

@@ -1,5 +1,6 @@
 """The answer to `EXPLAIN (PENSTOCK) …` and `SHOW ROUTE FOR …`: the decision, without running it."""
 
+from proxy.cache.keys import is_pattern_epoch
 from proxy.routing.decide import decide
 from proxy.routing.explain import describe
 from proxy.routing.plan import Access, Plan
@@ -19,9 +20,10 @@ def explain(context: DatabaseContext, client: Client, asked: Plan) -> tuple[byte
 
 
 def _rows(context: DatabaseContext, client: Client, text: str) -> tuple[tuple[str, str], ...]:
-    plan, literals = context.plans.of_text(text.encode(), client.utf8)
+    plan, literals = context.plans.of_user(client.user).of_text(text.encode(), client.utf8)
     if plan.access is Access.LOCAL:
-        return (("kind", "explain"), ("route", "answered by Penstock itself"))
+        kind = "explain" if plan.call is None else f"call of penstock.{plan.call.function}"
+        return (("kind", kind), ("route", "answered by Penstock itself"))
     if plan.refusal is not None and plan.access is Access.REFUSE:
         return describe(plan, plan.refusal)
     facts = client.facts
@@ -41,4 +43,23 @@ def _rows(context: DatabaseContext, client: Client, text: str) -> tuple[tuple[st
         )
     except Refused as refused:
         return describe(plan, refused)
-    return describe(plan, route)
+    return describe(plan, route, _cascades(context, plan))
+
+
+def _cascades(context: DatabaseContext, plan: Plan) -> tuple[tuple[str, str], ...]:
+    """What rules of `[[cache.invalidation]]` do."""
+    effects = None
+    if context.cache is not None:
+        effects = context.cache.cascaded(context.name, plan.writes)
+    if effects is None:
+        return ()
+    rows = []
+    if more := effects.names - plan.writes:
+        rows.append(("invalidates by rules", ", ".join(sorted(map(_target, more)))))
+    for delay, names in effects.later:
+        rows.append((f"after {delay:g} s once more", ", ".join(sorted(map(_target, names)))))
+    return tuple(rows)
+
+
+def _target(name: str) -> str:
+    return f"keys {name[1:]}" if is_pattern_epoch(name) else name

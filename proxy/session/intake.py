@@ -10,14 +10,16 @@ from proxy.session.batch import (
     PARSES,
     PARSES_AGAIN,
     QUERY,
+    REQUIRES,
     SYNC,
     TERMINATE,
     USES,
     Batch,
     Reference,
 )
-from proxy.session.prepared import Prepared, PreparedRegistry
-from proxy.wire import scan
+from proxy.session.prepared import Prepared, PreparedRegistry, renamed
+from proxy.sql.prepared import executed
+from proxy.wire import messages, scan
 from proxy.wire.errors import ProtocolViolation
 from proxy.wire.framing import uint32_at
 from proxy.wire.scan import Execution
@@ -45,6 +47,8 @@ _EXECUTES: Final = 69  # E
 
 class Intake:
     """A client's unread bytes, its prepared statements, and the batch that is being gathered.
+
+    A message that is malformed inside goes to the server as it is, whose error the client gets.
 
     `keeps_names`: the client has a server connection of its own, where its statements have the
     names that it gives them.
@@ -210,12 +214,14 @@ class Intake:
         data = self._data
         if content is not None:
             prepared = self.unnamed = self._registered(content)
+            if prepared.executes is not None:
+                return None
             whole = data if start == 0 and end == len(data) else data[start:end]
             batch = Batch(SYNC, b"PBDES" if describes else b"PBES", whole)
             batch.described = batch.unnamed = prepared
         else:
             known = self.statements.get(name) if name else self.unnamed
-            if known is None:
+            if known is None or known.executes is not None:
                 return None
             prepared = known
             if name and not self._keeps_names:
@@ -266,9 +272,11 @@ class Intake:
         whole = data if position == 0 and end == len(data) else data[position:end]
         if kind != QUERY:
             return Batch(kind, b"F" if kind == FUNCTION_CALL else b"X", whole)
-        if whole[-1]:
-            raise ProtocolViolation("a Query message does not end with a zero byte")
         self.unnamed = None
+        if whole[-1]:  # length 4, or no zero byte at its end
+            batch = Batch(QUERY, b"Q", whole)
+            batch.unseen = True
+            return batch
         return Batch(QUERY, b"Q", whole, whole[5:-1])
 
     def _keep_rest(self, start: int, position: int, need: int) -> None:
@@ -357,19 +365,24 @@ class Intake:
     def _parse(self, batch: Batch, start: int, position: int, end: int) -> int:
         self._shape.append(_PARSE)
         data = self._data
-        name_end = position + 5
-        if name_end == end:
-            raise ProtocolViolation("a Parse message is empty")
-        if data[name_end]:
-            name_end = self._name_end(name_end, end)
-        if data.find(b"\0", name_end + 1, end) < 0:
-            raise ProtocolViolation("a Parse message's statement does not end with a zero byte")
+        name_end = data.find(b"\0", position + 5, end)
+        if name_end < 0 or data.find(b"\0", name_end + 1, end) < 0:
+            batch.unseen = True
+            return start
         prepared = self._registry.get(data[name_end + 1 : end])
         batch.described = prepared
         name = data[position + 5 : name_end]
+        if prepared.executes is not None:
+            prepared = batch.described = self._resolved(prepared)
+            if prepared.runs is not None:  # the server takes its result's columns from that
+                self._refer(start, position, prepared.runs, REQUIRES, b"")
+                start = position
         if not name:
             self.unnamed = batch.unnamed = prepared
-            return start
+            if prepared.runs is None:
+                return start
+            self._replace(start, position, messages.parse(b"", prepared.content))
+            return end
         if self._keeps_names:
             self._parsed.append(name)
             self.statements[name] = prepared
@@ -382,21 +395,14 @@ class Intake:
 
     def _bind(self, batch: Batch, start: int, position: int, end: int) -> int:
         data = self._data
-        portal_end = position + 5
-        if portal_end == end:
-            raise ProtocolViolation("a Bind message is empty")
-        if data[portal_end]:
-            portal_end = self._name_end(portal_end, end)
-            self._shape.append(98)
-        else:
-            self._shape.append(_BIND)
-        name_end = portal_end + 1
-        if name_end < end and data[name_end]:
-            name_end = self._name_end(name_end, end)
-        if end - name_end < 7:
-            raise ProtocolViolation("a Bind message is too short")
+        portal_end = data.find(b"\0", position + 5, end)
+        self._shape.append(_BIND if portal_end == position + 5 else 98)
+        name_end = data.find(b"\0", portal_end + 1, end) if portal_end >= 0 else -1
+        if name_end < 0:
+            batch.unseen = True
+            return start
         name = data[portal_end + 1 : name_end]
-        prepared = self.statements.get(name) if name else self.unnamed
+        prepared = self._known(name)
         if prepared is None:
             batch.unseen = True
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
@@ -404,13 +410,18 @@ class Intake:
                 self._replace(start, position, data[position:end])
                 return end
             return start
-        if batch.bound:
+        if end - name_end < 7:
+            batch.unseen = True  # too short: the server looks at the name before it says so
+        elif batch.bound:
             batch.bound.append(prepared)
             batch.binds.append(data[name_end + 1 : end])
         else:
             batch.bound, batch.binds = [prepared], [data[name_end + 1 : end]]
         if name and self._keeps_names:
             return start
+        if prepared.runs is not None:
+            self._refer(start, position, prepared.runs, REQUIRES, b"")
+            start = position
         if name:
             self._refer(start, position, prepared, USES, name)
             length = end - position - 1 - len(name) + len(prepared.name)
@@ -430,7 +441,9 @@ class Intake:
     ) -> int:
         data = self._data
         if end - position < 7 or data[end - 1]:
-            raise ProtocolViolation("a Describe or Close message is malformed")
+            self._shape.append(63)
+            batch.unseen = True
+            return start
         of_statement = data[position + 5] == _STATEMENT
         name = data[position + 6 : end - 1]
         if kind == _CLOSE:
@@ -450,7 +463,7 @@ class Intake:
         if not of_statement:
             self._portals_described = True
             return start
-        prepared = self.statements.get(name) if name else self.unnamed
+        prepared = self._known(name)
         if batch.describes is None:
             batch.describes = []
         batch.describes.append((name, prepared))
@@ -459,6 +472,9 @@ class Intake:
         batch.described = prepared
         if name and self._keeps_names:
             return start
+        if prepared.runs is not None:
+            self._refer(start, position, prepared.runs, REQUIRES, b"")
+            start = position
         if name:
             self._refer(start, position, prepared, USES, name)
             self._replace(position, position, _describe(prepared.name))
@@ -468,11 +484,37 @@ class Intake:
             return position
         return start
 
-    def _name_end(self, start: int, end: int) -> int:
-        found = self._data.find(b"\0", start, end)
-        if found < 0:
-            raise ProtocolViolation("a name in a message does not end with a zero byte")
-        return found
+    def _known(self, name: bytes) -> Prepared | None:
+        """What the client has under this name now; "" is the unnamed statement."""
+        prepared = self.statements.get(name) if name else self.unnamed
+        if prepared is None or prepared.executes is None:
+            return prepared
+        current = self._resolved(prepared)
+        if current is not prepared:
+            if name:
+                self.statements[name] = current
+            else:
+                self.unnamed = current
+        return current
+
+    def _resolved(self, prepared: Prepared) -> Prepared:
+        """An EXECUTE in SQL, as it has to be for the server, which has names of Penstock's."""
+        if self._keeps_names:
+            return prepared
+        sent = prepared if prepared.original is None else prepared.original
+        target = None if sent.executes is None else self.statements.get(sent.executes)
+        return prepared.running(target, self._registry)
+
+    def execute(self, batch: Batch) -> Prepared | None:
+        """What this simple Query of an EXECUTE runs, if the client has prepared that by the
+        protocol: the batch is then made to name it as the server does."""
+        found = None if batch.text is None or self._keeps_names else executed(batch.text)
+        target = None if found is None else self.statements.get(found[0])
+        if batch.text is not None and target is not None:
+            batch.text = renamed(batch.text, target)
+            batch.data = messages.query(batch.text)
+            batch.references = [Reference(0, target, REQUIRES, b"")]
+        return target
 
 
 def _unknown(kind: int) -> ProtocolViolation:

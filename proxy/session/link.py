@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from proxy.cache.results import ResultCache
+from proxy.cache.statistics import BY_WRITE
 from proxy.pool.backend import Backend, Borrower
 from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
@@ -47,6 +49,8 @@ class Link(Borrower):
         self._plan: Plan = NOTHING
         self._literals: tuple[bytes | None, ...] = ()
         self._fill: caching.Fill | None = None
+        self._moves: frozenset[str] = frozenset()
+        """Epochs that the batch's writes move."""
         self._pool: Pool | None = None
         self._pools: dict[str, Pool] = {}
         """Those used so far, by node."""
@@ -54,6 +58,8 @@ class Link(Borrower):
         self._plans: list[Plan] = []
         """Plans of what was sent since the last ReadyForQuery."""
         self._retries = 0
+        self._planned = b""
+        """The token of the schema when the batch at hand was planned."""
         self._pins: set[str] = set()
         """All the reasons why the session stays on its backend."""
         self._quiet = False
@@ -88,6 +94,8 @@ class Link(Borrower):
         """The backend listens on channels that the client hears of by another way."""
         self._freeing = False
         """It is being told to do so no more."""
+        self._signer = 0
+        """The server process whose notifications are told as the client's, if there is one."""
         self._parting = False
         """The client has been passed an error that came outside any answer."""
         self.pooling = context.pool_settings_of(client.user)
@@ -141,6 +149,8 @@ class Link(Borrower):
         """Part from the backend, which the pool may have to clean by this SQL first."""
         backend, self.backend = self.backend, None
         self._client.facts.linked = None
+        if self._signer:
+            self._sign_off()
         if backend is None or self._pool is None:
             return
         backend.owner = None
@@ -156,6 +166,11 @@ class Link(Borrower):
             self._pool.clean(backend, clean_with)
         else:
             self._pool.release(backend)
+
+    def _sign_off(self) -> None:
+        """What this backend notifies of is not the client's any more."""
+        self._context.listener.senders.pop(self._signer, None)
+        self._signer = 0
 
     def backend_delayed(self, seconds: float) -> None:
         """The pool's answer takes long: tell the client, who may wonder."""
@@ -252,22 +267,27 @@ class Link(Borrower):
         if self.backend is not None and self.backend.transport is not None:
             self.backend.transport.write(data)
 
-    def _move_after(self, tables: frozenset[str]) -> None:
+    def _invalidate(self, cache: ResultCache, done: Callable[[], None]) -> None:
+        """Move the epochs of what the transaction has written, now that it has ended."""
+        ended = self._client.transaction
+        cache.move(self._context.name, ended.outdates, done, BY_WRITE, ended.planned)
+
+    def _move_after(self, tables: frozenset[str], planned: bytes) -> None:
         """Move the epochs of writes whose outcome nobody waits for."""
         if tables and self._context.cache is not None:
-            self._context.cache.move(self._context.name, tables, _nothing)
+            self._context.cache.move(self._context.name, tables, _nothing, BY_WRITE, planned)
 
     def _move_unknown(self) -> None:
         """Writes were under way whose outcome is unknown: what they touched can't be trusted."""
         transaction = self._client.transaction
-        tables = frozenset(transaction.writes)
-        self._move_after(tables)
+        tables = transaction.outdates
+        self._move_after(tables, transaction.planned)
         if tables:  # a server that is cut off may still be running the write, and commit it
             loop = asyncio.get_running_loop()
             for seconds in _LATE_COMMITS:
-                loop.call_later(seconds, self._move_after, tables)
+                loop.call_later(seconds, self._move_after, tables, transaction.planned)
         if not transaction.read_only:
-            self._client.wrote_at = self._context.writes.tick(tables)
+            self._client.wrote_at = self._context.writes.tick(frozenset(transaction.writes))
 
     def _syncs_early(self, batch: Batch) -> bool:
         """Parse, Describe and Close alone can be synced at once, which frees the backend."""
@@ -299,8 +319,12 @@ class Link(Borrower):
 
     def _check_fill(self, node: Node) -> None:
         """A transaction on a replica may read what is older than a fill has to be."""
-        fill = self._fill
-        if fill is not None and node.role is Role.REPLICA and node.fresh_until < fill.fresh_after:
+        fill, pool, backend = self._fill, self._pool, self.backend
+        if fill is None:
+            return
+        old = node.role is Role.REPLICA and node.fresh_until < fill.fresh_after
+        # One that is to be replaced may have begun with other settings.
+        if old or (pool is not None and backend is not None and pool.must_close(backend)):
             self.forgo()
             self._fill = None
 

@@ -75,8 +75,6 @@ class Listening(Subscriber):
         """Bytes in the inbox."""
         self._lost: PgError | None = None
         self._interrupted = False
-        self._notifies = False
-        """The transaction at hand has notified."""
 
     @property
     def used(self) -> bool:
@@ -118,18 +116,7 @@ class Listening(Subscriber):
     def sends(self, plan: Plan) -> bool:
         """This is being sent; whether the backend will listen by itself for a while."""
         self._committing = self._committing or bool(plan.steps)
-        self._notifies = self._notifies or plan.notifies
         return plan.listens
-
-    def has_own(self) -> bool:
-        """Whether the transaction that is over has notified, and perhaps the client itself:
-        PostgreSQL tells it so before it says that it is ready."""
-        notified, self._notifies = self._notifies, False
-        return notified and bool(self.outlook.channels)
-
-    def hear_own(self, done: DoneWith) -> None:
-        """Call `done` when all notifications have come that the client's own query has caused."""
-        self._listener.catch_up(done)
 
     def settle(self, steps: Sequence[Step], failed: bool, aborted: bool, idle: bool) -> list[str]:
         """These have been answered (see `Outlook`): channels that are still to be subscribed to."""

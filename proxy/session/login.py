@@ -58,6 +58,16 @@ class Reception:
         context = self.databases.get(database)
         return None if context is None else context.pool_of(context.topology.primary, user)
 
+    def pool_beside(self, database: str, user: str) -> Pool | None:
+        """The same of another database with the same primary, if one is known."""
+        own = self.databases[database].topology.primary.address
+        for name, context in self.databases.items():
+            primary = context.topology.primary
+            there = primary.address
+            if name != database and (there.host, there.port) == (own.host, own.port):
+                return context.pool_of(primary, user)
+        return None
+
 
 class LoginProtocol(ChannelProtocol):
     """The protocol of a connection from its start-up packet until it is a `Session`."""
@@ -154,6 +164,7 @@ class LoginProtocol(ChannelProtocol):
             peer,
             attempt_of(peer, opening.parameters),
             reception.pool_of,
+            reception.pool_beside,
             self._write,
             self._decided,
             self._read_on,
@@ -288,6 +299,7 @@ class LoginProtocol(ChannelProtocol):
             startup.spoken_minor(self._startup),
             None if kept is None else kept[1].process_id,
         )
+        client.process_id = process_id
         counters.logins += 1
         self._counted = False  # the session is, from now on
         self._write(_greeting(outcome, process_id, secret))

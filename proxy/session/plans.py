@@ -5,6 +5,7 @@ A shape without its literals may key a plan, never a result (see docs/architectu
 
 import re
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 from proxy.net.clock import clock
@@ -20,6 +21,7 @@ from proxy.sql.normalise import Shape, shape
 from proxy.sql.statement import Analysis, Hints, Literal
 from proxy.topology.counters import Counters
 
+Planner = Callable[[Analysis], Plan]
 Planned = tuple[Plan, tuple[bytes | None, ...]]
 
 _skeleton: Final = skeletons.skeleton
@@ -41,24 +43,54 @@ class Unanalysed(Exception):
         self.text = text
 
 
-class PlanCache:
-    """The plans of one database, bounded by generations; dropped when catalogue or rules change."""
+_versions: Final = count()
 
-    def __init__(self, planner: Callable[[Analysis], Plan], counters: Counters) -> None:
+
+class PlanCache:
+    """The plans of one database, bounded by generations; dropped when catalogue or rules change.
+
+    `of_users`: where there are rules for some users only, the planner of each user."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        counters: Counters,
+        of_users: Callable[[str], Planner] | None = None,
+    ) -> None:
         self._counters = counters
-        self.version = 0
         self._round = 0.0
         """The round in which a text was analysed here."""
         self._known: dict[str, Analysis] = {}
         """The analysis of a text that is about to be asked for."""
-        self._replace(planner)
+        self._replace(planner, of_users)
 
-    def replace_planner(self, planner: Callable[[Analysis], Plan]) -> None:
+    def replace_planner(
+        self, planner: Planner, of_users: Callable[[str], Planner] | None = None
+    ) -> None:
         """Plan everything anew from now on."""
-        self.version += 1
-        self._replace(planner)
+        self._replace(planner, of_users)
 
-    def _replace(self, planner: Callable[[Analysis], Plan]) -> None:
+    def of_user(self, user: str) -> "PlanCache":
+        """The plans of this user's statements; the same for users whom the same rules are for."""
+        plans = self._by_user.get(user)
+        if plans is None:
+            if self._of_users is None:
+                return self
+            planner = self._of_users(user)
+            plans = self._by_planner.get(planner)
+            if plans is None:
+                plans = self._by_planner[planner] = PlanCache(planner, self._counters)
+            self._by_user[user] = plans
+        return plans
+
+    def _replace(self, planner: Planner, of_users: Callable[[str], Planner] | None) -> None:
+        self.version = next(_versions)
+        """Never that of another: statements that all clients share keep it with their plan."""
+        self.by_user = of_users is not None
+        """Whether `of_user` has to be asked."""
+        self._of_users = of_users
+        self._by_user: dict[str, PlanCache] = {}
+        self._by_planner: dict[object, PlanCache] = {}
         self._planner = planner
         self._young: dict[bytes, Planned] = {}
         self._old: dict[bytes, Planned] = {}
@@ -134,9 +166,9 @@ class PlanCache:
         planned = self._of_shape(found, can_wait)
         if planned is None:
             return (self._analyse(query, can_wait), ()), text
-        if planned[0].shard is None:
+        if planned[0].shard is None and not planned[0].keyed:
             return planned, bones if bones is text or skeletons.fits(bones, found) else text
-        return self._sharded(query, planned[0], found, can_wait), text
+        return self._with_values(query, planned[0], found, can_wait), text
 
     def _of_shape(self, found: Shape, can_wait: bool) -> Planned | None:
         """The plan of all texts of this shape, or None where each has its own."""
@@ -150,8 +182,8 @@ class PlanCache:
         self._shapes[found.text] = planned
         return planned
 
-    def _sharded(self, query: str, plan: Plan, found: Shape, can_wait: bool) -> Planned:
-        """The plan with the constants that tell the shard."""
+    def _with_values(self, query: str, plan: Plan, found: Shape, can_wait: bool) -> Planned:
+        """The plan with the constants that tell the shard, or the key."""
         if not all(_says_its_value(literal) for literal in found.literals):
             return self._analyse(query, can_wait), ()
         return plan, tuple(

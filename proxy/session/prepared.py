@@ -5,6 +5,7 @@ from typing import Final
 
 from proxy.pool.description import Description
 from proxy.routing.plan import Plan
+from proxy.sql.prepared import executed
 
 NAME_PREFIX: Final = b"penstock_"
 MISSING_NAME: Final = b"penstock_none"
@@ -24,11 +25,14 @@ class Prepared:
         "cache_key",
         "content",
         "description",
+        "executes",
         "literals",
         "name",
         "oids",
+        "original",
         "plan",
         "plan_version",
+        "runs",
         "text",
     )
 
@@ -48,6 +52,13 @@ class Prepared:
         self.cache_key = b""
         """What of it is part of the keys in the cache's memory; made when first needed."""
         self._told: dict[Description, Prepared] | None = None
+        found = executed(text) if text[:64].lower().find(b"execute") >= 0 else None
+        self.executes = None if found is None else found[0]
+        """The name in EXECUTE, if this is one."""
+        self.runs: Prepared | None = None
+        """What is prepared under that name by the protocol, if this was made to run it."""
+        self.original: Prepared | None = None
+        """What the client has sent, if this was made of it."""
 
     def told(self, description: Description) -> "Prepared":
         """The same statement for clients that were told `description`, one object for each."""
@@ -57,8 +68,22 @@ class Prepared:
         if found is None:
             found = Prepared(self.name, self.content, description)
             found._told = self._told
+            found.runs, found.original = self.runs, self.original
             self._told[description] = found
         return found
+
+    def running(self, target: "Prepared | None", registry: "PreparedRegistry") -> "Prepared":
+        """This EXECUTE with the server's name of `target` for the client's; as it was sent where
+        there is no target."""
+        sent = self if self.original is None else self.original
+        if target is None:
+            return sent
+        if self.runs is not None and self.runs.name == target.name:
+            return self
+        found = registry.get(renamed(sent.text, target) + sent.content[len(sent.text) :])
+        made = Prepared(found.name, found.content)
+        made.runs, made.original = target, sent
+        return made
 
     @property
     def parse_body(self) -> bytes:
@@ -68,6 +93,12 @@ class Prepared:
         if told is None or told.parameters is None:
             return self.content
         return self.text + b"\0" + told.parameters
+
+
+def renamed(text: bytes, target: Prepared) -> bytes:
+    """An EXECUTE with the server's name of `target` for the client's."""
+    found = executed(text)
+    return text if found is None else text[: found[1]] + target.name + text[found[2] :]
 
 
 class PreparedRegistry:

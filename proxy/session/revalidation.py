@@ -8,7 +8,7 @@ client's own gets what the server has now.
 
 from typing import Final
 
-from proxy.pool.description import STALE
+from proxy.pool.description import STALE, Description
 from proxy.pool.exchange import Exchange
 from proxy.session import states
 from proxy.session.batch import (
@@ -17,6 +17,8 @@ from proxy.session.batch import (
     FLUSH,
     FORWARD,
     OVERFLOW,
+    QUERY,
+    REQUIRES,
     Ack,
     Batch,
     Reference,
@@ -24,6 +26,7 @@ from proxy.session.batch import (
     render,
     unverified,
 )
+from proxy.session.prepared import Prepared
 from proxy.session.relay import Relay
 from proxy.session.settlement import Settlement
 from proxy.session.transaction import FAILED, IDLE
@@ -62,6 +65,8 @@ class Revalidation(Settlement):
         the batch had to be refused."""
         backend = self.backend
         assert backend is not None
+        if batch.end == QUERY:
+            return (batch.payload, []) if self._has_required(batch) else None
         status, unnamed = self._client.transaction.status, backend.unnamed
         if not (self._plan.reads_only or self.unsynced or status == FAILED):
             doubtful = unverified(batch, backend.prepared, unnamed)
@@ -89,13 +94,42 @@ class Revalidation(Settlement):
         """Note whose description the client gets with this batch without Penstock's reading it."""
         described = _PORTAL_DESCRIBED in batch.shape
         for reference in batch.references or ():
-            if reference.unnamed or reference.action == CLOSES:
+            if reference.unnamed or reference.action in (CLOSES, REQUIRES):
                 continue
             told = reference.prepared.description
             learns = described if told is None else told.parameters is None
             if learns:
                 self._relay.tells.append(reference)
                 self._relay.noteworthy = True
+
+    def _has_required(self, batch: Batch) -> bool:
+        """Whether the backend has what an EXECUTE names. If not, it is told first: behind a Parse
+        that fails, the server would skip the Query, which is no Sync then."""
+        backend = self.backend
+        assert backend is not None
+        assert backend.transport is not None
+        out: list[bytes] = []
+        missing = _prepare([one.prepared for one in batch.references or ()], backend.prepared, out)
+        if not missing or self.unsynced:
+            return True
+        out.append(messages.SYNC)
+        self._session.state = states.WAITING
+        self._preparing = True
+        self._exchange = (Exchange(), lambda exchange: self._required(missing, exchange))
+        backend.transport.write(b"".join(out))
+        return False
+
+    def _required(self, names: list[bytes], exchange: Exchange) -> None:
+        backend, canceled = self.backend, self._canceled
+        self._preparing = self._canceled = False
+        assert backend is not None
+        error = CANCELED if canceled else exchange.error
+        for name in names:
+            backend.prepared[name] = None if exchange.error is None else STALE
+        if error is not None or self._abandoned:
+            self._give_up(error or CANCELED)
+        else:
+            self._send()
 
     def _verify(self, references: list[Reference]) -> None:
         """Ask the backend what these statements are there, then send or refuse the batch."""
@@ -104,6 +138,8 @@ class Revalidation(Settlement):
         assert backend.transport is not None
         out: list[bytes] = []
         acks: list[Ack] = []
+        run = [one.prepared.runs for one in references if one.prepared.runs is not None]
+        required = _prepare(run, backend.prepared, out)
         for reference in references:
             name = b"" if reference.unnamed else reference.prepared.name
             has = backend.prepared.get(name, STALE)
@@ -111,15 +147,22 @@ class Revalidation(Settlement):
         out.append(messages.SYNC)
         self._session.state = states.WAITING
         self._preparing = True
-        self._exchange = (Exchange(), lambda exchange: self._verified(references, exchange))
+        self._exchange = (
+            Exchange(),
+            lambda exchange: self._verified(references, required, exchange),
+        )
         backend.transport.write(b"".join(out))
 
-    def _verified(self, references: list[Reference], exchange: Exchange) -> None:
+    def _verified(
+        self, references: list[Reference], required: list[bytes], exchange: Exchange
+    ) -> None:
         backend, changed, canceled = self.backend, False, self._canceled
         self._preparing = self._canceled = False
         assert backend is not None
         self._pass_statuses(exchange.statuses)
         backend.unnamed = None
+        for name in required:
+            backend.prepared[name] = None if exchange.error is None else STALE
         if exchange.error is not None:
             for reference in references:
                 if not reference.unnamed:
@@ -203,3 +246,18 @@ class Revalidation(Settlement):
             if has is not None and has is not STALE:
                 told = reference.prepared.told(has)
                 self._session.tell(reference.client_name, reference.prepared, told)
+
+
+def _prepare(
+    statements: list[Prepared], prepared: dict[bytes, Description | None], out: list[bytes]
+) -> list[bytes]:
+    """Messages that have a backend with `prepared` know these too; the names that it lacks."""
+    missing: list[bytes] = []
+    for statement in statements:
+        name = statement.name
+        if prepared.get(name, STALE) is STALE and name not in missing:
+            missing.append(name)
+            if name in prepared:
+                out.append(messages.close_statement(name))
+            out.append(messages.parse(name, statement.parse_body))
+    return missing

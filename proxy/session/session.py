@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from proxy.cache.calls import Result
 from proxy.net.channel import Channel
 from proxy.net.clock import clock
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
-from proxy.session import caching, sequences, states
+from proxy.session import cache_calls, caching, sequences, states
 from proxy.session.analyst import analyst
 from proxy.session.answers import CACHEABLE_SHAPES, answer, failure
 from proxy.session.batch import (
@@ -30,12 +31,12 @@ from proxy.session.batch import (
     Batch,
 )
 from proxy.session.client import Client
-from proxy.session.combine import NOTHING, combine, on_primary, unexecuted
+from proxy.session.combine import NOTHING, combine, executing, on_primary, unexecuted
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
 from proxy.session.listening import Listening, listening_is_shared
-from proxy.session.plans import Unanalysed
+from proxy.session.plans import PlanCache, Unanalysed
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import (
     ABORTED,
@@ -47,6 +48,7 @@ from proxy.session.transaction import (
 )
 from proxy.session.upstream import Upstream
 from proxy.session.vacancy import Vacancy
+from proxy.sql.calls import CacheCall
 from proxy.sql.statement import Analysis
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
@@ -207,7 +209,7 @@ class Session(Downstream):
     def _analysed(self, batch: Batch, text: str, analysis: Analysis | None) -> None:
         if self.state != states.WAITING or not self.asking or batch is not self._batch:
             return
-        self.context.plans.learn(text, analysis)
+        self._plans().learn(text, analysis)
         started = self._started
         self.state = states.IDLE
         self.asking = False
@@ -232,21 +234,31 @@ class Session(Downstream):
         ):
             self._go_upstream(None)
 
+    def _plans(self) -> PlanCache:
+        plans = self.context.plans
+        return plans.of_user(self.client.user) if plans.by_user else plans
+
     def _plan_of(self, batch: Batch) -> Plan:
-        plans, utf8 = self.context.plans, self.client.utf8
+        plans, utf8 = self._plans(), self.client.utf8
         can_wait = not self.upstream.unsynced
         if not self.client.plain_strings:
             return plans.of_unknown("standard_conforming_strings is off")
         if batch.text is not None:
             plan, self._literals = plans.of_text(batch.text, utf8, can_wait)
+            if plan.executes is not None:
+                target = self._intake.execute(batch)
+                if target is not None:
+                    return executing(plan, plans.of_prepared(target, utf8))
             return plan
         bound = batch.bound
         if batch.unseen or batch.end == FUNCTION_CALL:
             return plans.of_unknown("its text was not seen by Penstock")
         if len(bound) == 1:
-            return plans.of_prepared(bound[0], utf8, can_wait)
+            return _plan_of_bound(plans, bound[0], utf8, can_wait)
         if bound:
-            return combine([plans.of_prepared(one, utf8, can_wait) for one in dict.fromkeys(bound)])
+            return combine(
+                [_plan_of_bound(plans, one, utf8, can_wait) for one in dict.fromkeys(bound)]
+            )
         if batch.described is not None:
             return unexecuted(plans.of_prepared(batch.described, utf8, can_wait))
         return NOTHING
@@ -265,6 +277,8 @@ class Session(Downstream):
         if plan.access is Access.REFUSE and plan.refusal is not None:
             refusal = plan.refusal
             self.refuse(PgError(refusal.sqlstate, refusal.message, refusal.hint))
+        elif plan.call is not None:
+            self._call_cache(batch, plan.call)
         elif plan.access is Access.LOCAL:
             description, result = self.context.explain(self.context, self.client, plan)
             self._answer(answer(shape, description, result, transaction.status))
@@ -296,7 +310,7 @@ class Session(Downstream):
                 OVERFLOW,
             )
         ):
-            transaction.note(plan)
+            transaction.note(plan, b"")
             transaction.deferred = batch.text if batch.text is not None else batch.bound[0].text
             transaction.status = IN_TRANSACTION
             facts.in_transaction = True
@@ -476,7 +490,7 @@ class Session(Downstream):
         self.state = states.WAITING
         self.asking = True
         answered = partial(self._cache_answered, batch)
-        caching.ask(self.context, self.client, batch, plan, key, answered)
+        caching.ask(self.context, self.client, batch, plan, self._literals, key, answered)
         return True
 
     def _cache_answered(self, batch: Batch, hit: bytes | None, fill: caching.Fill | None) -> None:
@@ -528,6 +542,46 @@ class Session(Downstream):
         reference = batch.references[0] if batch.references else None
         if found is not None and reference is not None:
             self.tell(reference.client_name, reference.prepared, reference.prepared.told(found))
+
+    # Functions of Penstock's own
+
+    def _call_cache(self, batch: Batch, call: CacheCall) -> None:
+        """Answer a call, or what prepares it."""
+        if not cache_calls.is_run(batch):
+            self._answer(self._called(batch, call, b""))
+            return
+        calls = self.context.calls
+        if calls is None:
+            self.refuse(cache_calls.NO_CACHE)
+            return
+        try:
+            arguments = cache_calls.arguments_of(call, batch, self.client)
+        except PgError as error:
+            self.refuse(error)
+            return
+        self.state = states.WAITING
+        calls.call(call.function, arguments, partial(self._call_done, batch, call))
+
+    def _call_done(self, batch: Batch, call: CacheCall, result: Result | PgError) -> None:
+        if self.state != states.WAITING or batch is not self._batch:
+            return
+        if self.client.transaction.failed:  # its connection was lost meanwhile
+            self._go_upstream(None)
+            return
+        try:
+            if isinstance(result, PgError):
+                raise result
+            row = cache_calls.row_of(call, batch, self.client, result)
+        except PgError as error:
+            self.refuse(error)
+            return
+        self._answer(self._called(batch, call, row))
+        self.idle()
+
+    def _called(self, batch: Batch, call: CacheCall, row: bytes) -> bytes:
+        description = cache_calls.description_of(call, batch)
+        parameters = cache_calls.parameters_of(call, batch)
+        return answer(batch.shape, description, row, self.client.transaction.status, parameters)
 
     # What upstream calls
 
@@ -661,3 +715,9 @@ class Session(Downstream):
         self.upstream.forgo()
         self.upstream.abandon()
         self._on_closed(self)
+
+
+def _plan_of_bound(plans: PlanCache, prepared: Prepared, utf8: bool, can_wait: bool) -> Plan:
+    """With what it runs, if it is an EXECUTE in SQL."""
+    plan, runs = plans.of_prepared(prepared, utf8, can_wait), prepared.runs
+    return plan if runs is None else executing(plan, plans.of_prepared(runs, utf8))

@@ -372,7 +372,7 @@ class Settlement(Link):
             self._client.transaction = Transaction()
             if self._session.listening is not None:
                 self._session.listening.rolled_back()
-            self._move_after(frozenset(transaction.writes))
+            self._move_after(transaction.outdates, transaction.planned)
             transaction.touched.clear()
             self._client.transaction = transaction
             transaction.effects = True
@@ -399,4 +399,4 @@ class Settlement(Link):
             if relay.held:
                 self._release(relay)
 
-        cache.move(self._context.name, frozenset(self._client.transaction.writes), moved)
+        self._invalidate(cache, moved)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from proxy.cache.keys import SCHEMA
 from proxy.routing.plan import Plan
 from proxy.sql.statement import Begin
 from proxy.wire import errors
@@ -32,10 +33,15 @@ class Transaction:
     """The server's connection broke: the error to give to the next statement."""
     begin: Begin | None = None
     read_committed: bool = True
-    """False: a cached result could be newer than the transaction's snapshot."""
+    """False: a cached result could be newer than the transaction's snapshot, or have been read
+    under other settings than those that it has for itself."""
     writes: set[str] = field(default_factory=set)
-    """Epoch names to move when it ends."""
+    """Tables written, "*" for any."""
+    moves: set[str] = field(default_factory=set)
+    """Epoch names to move when it ends: those of `writes`, or of keys in them."""
     wrote: bool = False
+    planned: bytes = b""
+    """The token of the schema by which `writes` were found; empty where there is none for all."""
     schema_changes: int = 0
     touched: set[str] = field(default_factory=set)
     """Settings that may have another value after it."""
@@ -52,11 +58,15 @@ class Transaction:
     seen_open: float = 0.0
     """time.perf_counter() when a sweep for time-outs first saw it open; 0 before."""
 
-    def note(self, plan: Plan) -> None:
-        """A statement of this plan is about to run."""
+    def note(self, plan: Plan, planned: bytes, moves: frozenset[str] | None = None) -> None:
+        """A statement of this plan is about to run. `planned`: the token of the schema by which
+        its writes were found, empty where the catalogue was doubted then. `moves`: the epochs of
+        its writes, where they are others than `plan.writes`."""
         self.effects = True
         if plan.writes:
+            self.planned = b"" if self.wrote and self.planned != planned else planned
             self.writes |= plan.writes
+            self.moves |= plan.writes if moves is None else moves
             self.wrote = True
         if plan.settings:
             self.touched |= plan.settings
@@ -75,6 +85,12 @@ class Transaction:
                 self.read_committed = False
         if plan.sets_transaction:
             self.read_committed = False
+
+    @property
+    def outdates(self) -> frozenset[str]:
+        """The names of all epochs to move when it has ended."""
+        changed = self.schema_changes and self.writes
+        return frozenset((*self.moves, SCHEMA) if changed else self.moves)
 
     @property
     def read_only(self) -> bool:

@@ -8,6 +8,7 @@ too: another try elsewhere, a lost server, a client that has gone, a cancel.
 from collections.abc import Callable
 
 from proxy.cache.results import ResultCache
+from proxy.net.clock import clock
 from proxy.pool.backend import Backend
 from proxy.pool.cancel import cancel_on_server
 from proxy.pool.exchange import Exchange
@@ -16,7 +17,7 @@ from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Refused
-from proxy.session import caching, settings_sync, states
+from proxy.session import caching, keyed, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary, steps_of
 from proxy.session.listening import UNCLEAR
@@ -48,9 +49,13 @@ class Upstream(Revalidation):
         self._batch, self._plan, self._literals, self._fill = batch, plan, literals, fill
         self._retries = 0
         cache = self._context.cache
+        self._moves = plan.writes
         if plan.writes and cache is not None:
+            if plan.pinned_write is not None:
+                self._moves = keyed.epochs_moved(plan, batch, literals, self._client.utf8)
+            self._planned = self._context.planned()
             self._session.state = states.WAITING
-            cache.announce(self._context.name, plan.writes, self._dispatch_unless_closed)
+            cache.announce(self._context.name, self._moves, self._dispatch_unless_closed)
         else:
             self._dispatch()
 
@@ -199,6 +204,8 @@ class Upstream(Revalidation):
             return
         if plan.asks_channels and self._shows_channels():
             return
+        if plan.notifies and self._signs():
+            return
         whole = not self.unsynced and batch.end not in (FLUSH, OVERFLOW)
         if whole and is_ready(batch, backend.prepared, backend.unnamed):
             payload, acks, plain = batch.payload, None, True
@@ -233,7 +240,7 @@ class Upstream(Revalidation):
             self._await_told(batch)
         self.unsynced = readies == 0
         if plan.effects:
-            transaction.note(plan)
+            transaction.note(plan, self._planned, self._moves)
             if plan.settings_unknown:
                 transaction.touched |= settings_sync.named_in(batch)
             if plan.changes_schema:
@@ -313,21 +320,54 @@ class Upstream(Revalidation):
                 self._unlink(discard=True)
             self._session.refuse(error)
 
-    def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
-        """What the session listens on may have changed; whether the answer's end has to wait."""
-        listening, relay = self._session.listening, self._relay
-        if listening is None or listening.unshared:
+    def _signs(self) -> bool:
+        """What the batch notifies of is to be told as coming from the client, by the process id
+        that it knows; whether the batch has to wait for that.
+
+        It does where the client listens itself: it would take for its own what others, who had the
+        backend before, have notified of and nobody has been told yet.
+        """
+        backend, listener, listening = self.backend, self._context.listener, self._session.listening
+        assert backend is not None
+        if self._signer or self._keeps_backend or not listener.in_use:
             return False
-        steps = steps_of([plan for plan in self._plans if plan is not NOTHING])
-        if relay.errors and len(self._plans) > 1 and too_involved(steps, False):
-            self._session.fatal(UNCLEAR)
-            return True
-        missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
-        own = relay.status == IDLE and listening.has_own()
-        if self._abandoned or not (missing or own):
+        self._signer = backend.process_id
+        if listening is None or not listening.used or self.unsynced:
+            listener.senders[self._signer] = self._client.process_id
+            return False
+        self._preparing = True
+        self._session.state = states.WAITING
+        listener.catch_up(lambda _: self._signs_on(backend))
+        return True
+
+    def _signs_on(self, backend: Backend) -> None:
+        if self._session.state == states.CLOSED:
+            return
+        if self._was_canceled():
+            self._let_go_unused()
+            return
+        if self.backend is backend:
+            self._context.listener.senders[self._signer] = self._client.process_id
+        self._dispatch()
+
+    def _settle_channels(self, passed: bytes, aborted: bool) -> bool:
+        """What the session listens on may have changed, and what it has notified of comes before
+        ReadyForQuery to itself, and under its number to others; whether the answer's end waits."""
+        listening, relay = self._session.listening, self._relay
+        missing: list[str] = []
+        if listening is not None and not listening.unshared:
+            steps = steps_of([plan for plan in self._plans if plan is not NOTHING])
+            if relay.errors and len(self._plans) > 1 and too_involved(steps, False):
+                self._session.fatal(UNCLEAR)
+                return True
+            missing = listening.settle(steps, bool(relay.errors), aborted, relay.status == IDLE)
+        notified = relay.status == IDLE and self._signer != 0
+        if self._abandoned or not (missing or notified):
             return False
 
         def heard(error: PgError | None) -> None:
+            if self._signer:
+                self._sign_off()
             if error is not None and missing:
                 self._session.fatal(error)
             else:
@@ -335,10 +375,10 @@ class Upstream(Revalidation):
 
         self._settling = True
         self._session.state = states.WAITING
-        if missing:
+        if missing and listening is not None:
             listening.subscribe(missing, self._client.user, heard)
         else:
-            listening.hear_own(heard)
+            self._context.listener.catch_up(heard)
         return True
 
     # The answer
@@ -411,7 +451,8 @@ class Upstream(Revalidation):
             elif relay.errors:
                 cache.forgo(fill.ticket)
             else:
-                caching.keep(cache, fill, relay.captured())
+                seconds = clock.now() - self._session.started
+                caching.keep(cache, fill, relay.captured(), seconds)
         self._note_effects()
         if relay.status != IDLE:
             transaction.effects = True  # it is a transaction now, whatever began it
@@ -455,10 +496,9 @@ class Upstream(Revalidation):
 
     def _deliver_invalidated(self, passed: bytes, cache: ResultCache) -> None:
         """Let the client have the end of its answer once what it wrote is out of the cache."""
-        moved = frozenset(self._client.transaction.writes)
         self._session.state = states.WAITING
         self._settling = True
-        cache.move(self._context.name, moved, lambda: self._deliver(passed))
+        self._invalidate(cache, lambda: self._deliver(passed))
 
     # When things go wrong
 
@@ -477,7 +517,8 @@ class Upstream(Revalidation):
         plan, batch = self._plan, self._batch
         assert batch is not None
         if self._relay.retry:
-            plan = self._context.plans.correct(plan, batch, reason)
+            plans = self._context.plans.of_user(self._client.user)
+            plan = plans.correct(plan, batch, reason)
             self.forgo()
             self._fill = None
         else:
@@ -495,6 +536,8 @@ class Upstream(Revalidation):
         session, client, relay = self._session, self._client, self._relay
         self.backend = None
         self._preparing = self._canceled = False
+        if self._signer:
+            self._sign_off()
         client.facts.linked = None
         in_exchange, self._exchange = self._exchange is not None, None
         freeing = self._freeing
@@ -601,9 +644,9 @@ class Upstream(Revalidation):
     def _drain(self, answer: bytes) -> None:
         """The client may know the end of its answer; it has to complete what it was sending."""
         self._relay.held = b""
-        cache, written = self._context.cache, frozenset(self._client.transaction.writes)
-        if cache is not None and written:
-            cache.move(self._context.name, written, lambda: self._session.write(answer))
+        cache = self._context.cache
+        if cache is not None and self._client.transaction.writes:
+            self._invalidate(cache, lambda: self._session.write(answer))
         else:
             self._session.write(answer)
 

@@ -40,11 +40,15 @@ class Catalogue:
     cascades: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Tables that foreign keys' ON DELETE/UPDATE actions may change with the key table."""
     triggers: frozenset[str] = frozenset()
-    """Tables with user triggers or rules: a write to them may write anything."""
+    """Tables with user triggers, rules, or defaults and checks that call volatile functions: a
+    write to them may write anything."""
     row_security: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
     unfed: frozenset[str] = frozenset()
     """With a change feed: what has rows whose changes don't come over it."""
+    keys: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Of the key columns that were asked for, by table and column: the type's name, where all
+    tables of that name have such a column, whose equality is that of its bytes or numbers."""
     relations: frozenset[str] = frozenset()
     system_relations: frozenset[str] = frozenset()
     setters: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -53,6 +57,8 @@ class Catalogue:
     """The same for tables whose triggers do."""
     default_isolation: str = "read committed"
     """"mixed" where a role or database setting differs from the server's."""
+    defaults: str = ""
+    """What ALTER ROLE and ALTER DATABASE have SET, as one text: a connection begins with it."""
     loaded: bool = False
     """False: nothing is known; every function counts as volatile but PostgreSQL's plainest, and
     nothing may be cached."""

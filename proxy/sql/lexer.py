@@ -9,6 +9,7 @@ Source: PostgreSQL 18 documentation, section 4.1 (lexical structure).
 
 import enum
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from proxy.sql import unicode
@@ -67,6 +68,8 @@ class Lexed(NamedTuple):
 
     tokens: list[Token]
     comments: list[str]
+    comment_starts: Sequence[int] = ()
+    """Where in the text each comment begins."""
     condensed: bool = False
     """Long lists of constants are left out but for their beginning."""
 
@@ -145,6 +148,7 @@ def lex(text: str, *, whole: bool = False) -> Lexed:
     """
     tokens: list[Token] = []
     comments: list[str] = []
+    starts: list[int] = []
     condenses = len(text) > LONG_TEXT and not whole
     condensed = False
     position, length = 0, len(text)
@@ -163,6 +167,7 @@ def lex(text: str, *, whole: bool = False) -> Lexed:
         elif group in ("line", "block"):
             end = end if group == "line" else _end_of_block(text, position)
             comments.append(text[position:end])
+            starts.append(position)
         elif group != "space":
             token = _token(text, group, position, end)
             tokens.append(token)
@@ -174,7 +179,7 @@ def lex(text: str, *, whole: bool = False) -> Lexed:
         if len(tokens) > MAX_TOKENS:
             raise LexError(f"it has more than {MAX_TOKENS} words")
         position = end
-    return Lexed(tokens, comments, condensed)
+    return Lexed(tokens, comments, starts, condensed)
 
 
 def _list_at(text: str, start: int) -> tuple[list[Token], int] | None:

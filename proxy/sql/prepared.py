@@ -1,5 +1,6 @@
 """PREPARE, EXECUTE, DEALLOCATE, and DECLARE, whose query runs later too."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,12 @@ from proxy.sql.query import VERBS, NotUnderstood
 from proxy.sql.statement import Kind, Statement
 
 Classify = Callable[[Sequence[Token], str], Statement]
+
+_EXECUTE = re.compile(
+    rb"(?:\s|--[^\n]*\n|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*execute\s+"
+    rb'([a-z_\x80-\xff][\w$\x80-\xff]*|"(?:[^"]|"")+")(?=\s*[(;]|\s*\Z)',
+    re.IGNORECASE,
+)
 
 
 def prepare(tokens: Sequence[Token], text: str, classify: Classify) -> Statement:
@@ -32,6 +39,16 @@ def execute(tokens: Sequence[Token]) -> Statement:
     """EXECUTE name [(values)]: runs what was prepared, whatever it was."""
     name = tokens[1].name if tokens[1:2] and tokens[1].is_name else None
     return Statement(Kind.EXECUTE, writes_unknown=True, name=name)
+
+
+def executed(text: bytes) -> tuple[bytes, int, int] | None:
+    """(name, its beginning, its end) of what a text that begins with EXECUTE runs first."""
+    found = _EXECUTE.match(text)
+    if found is None:
+        return None
+    name, start, end = found[1], found.start(1), found.end(1)
+    folded = name[1:-1].replace(b'""', b'"') if name[:1] == b'"' else name.lower()
+    return folded, start, end
 
 
 def deallocate(tokens: Sequence[Token]) -> Statement:

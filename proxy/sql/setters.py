@@ -16,12 +16,15 @@ UNTOLD = "*"
 LEFTOVERS = "?"
 """Something that `pool.leftovers` finds, or a text made up at run time that may make it."""
 
+SCHEMA = "#"
+"""The schema, as far as results depend on it."""
+
 _UNSEEN = "!"
 """Before the reason for which a function pins its connection."""
 
 SEEDS = (
     r"\m(temp|temporary|pg_temp\w*|listen|prepare|execute|pg_(try_)?advisory_lock\w*|hold|setseed"
-    r"|dblink_connect\w*)\M|(^|[;''$]|\m(begin|then|else|loop|atomic)\M)\s*load\s|"
+    r"|dblink_connect\w*|create|alter|drop|refresh|grant|revoke)\M|(^|[;''$]|\m(begin|then|else|loop|atomic)\M)\s*load\s|"
     r"\mset_config\M|(^|[;''$]|\m(begin|then|else|loop|atomic)\M)\s*(re)?set\s"
 )
 """A PostgreSQL regular expression, in an SQL string: bodies that need a look."""
@@ -44,6 +47,14 @@ _LEAVES = re.compile(
     r"|reset|notify)\b|(?:on|function|procedure|immediate)\b)",
     re.IGNORECASE,
 )
+_SCHEMA = re.compile(
+    r"\b(?:alter|drop|refresh|grant|revoke|create(?!\s+(?:(?:local|global)\s+)?temp(?:orary)?\b))\b"
+    # EXECUTE of a text that isn't there to be read, or that isn't plainly harmless.
+    r"|\bexecute\s+(?!(?:format\s*\(\s*)?e?'\s*(?:select|insert|update|delete|merge|with|values"
+    r"|truncate|analy[sz]e|vacuum|lock|copy|set|reset|notify)\b"
+    r"|(?:on|function|procedure|immediate)\b)",
+    re.IGNORECASE,
+)
 _UNSEEN_CALLS = (
     (re.compile(r"\bsetseed\s*\(", re.I), "seed of random()"),
     (re.compile(r"\bdblink_connect\w*\s*\(", re.I), "dblink connection"),
@@ -64,18 +75,21 @@ def settings_of(body: str) -> frozenset[str]:
 
 
 def effects_of(body: str) -> frozenset[str]:
-    """`settings_of`, and what else a function of this body may leave: `LEFTOVERS`, and reasons for
-    `unseen`."""
+    """`settings_of`, and what else a function of this body may leave: `LEFTOVERS`, `SCHEMA`, and
+    reasons for `unseen`."""
     text = _COMMENT.sub(" ", body)
     found = {_UNSEEN + reason for call, reason in _UNSEEN_CALLS if call.search(text)}
     if _LEAVES.search(text):
         found.add(LEFTOVERS)
+    if _SCHEMA.search(text):
+        found.add(SCHEMA)
     return settings_of(body) | found
 
 
 def named(effects: frozenset[str]) -> frozenset[str]:
     """Only the settings whose names are known."""
-    return frozenset(effect for effect in effects if effect[:1] not in (UNTOLD, LEFTOVERS, _UNSEEN))
+    marks = (UNTOLD, LEFTOVERS, SCHEMA, _UNSEEN)
+    return frozenset(effect for effect in effects if effect[:1] not in marks)
 
 
 def unseen(effects: frozenset[str]) -> list[str]:

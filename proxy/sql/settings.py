@@ -67,8 +67,8 @@ def of_set(tokens: Sequence[Token]) -> Changes:
     local = words[:1] == ["local"] and _qualifies(words)
     skip = 2 if local or (words[:1] == ["session"] and _qualifies(words)) else 1
     changes = _named(tokens[skip:])
-    if local:
-        return Changes(sets_transaction=changes.sets_transaction)
+    if local:  # the session's own stay, but results depend on it until the transaction ends
+        return Changes(sets_transaction=True)
     if tokens[-1].word == "default" or [token.word for token in tokens[-2:]] == ["zone", "local"]:
         return replace(changes, restores=changes.settings)
     return changes
@@ -152,7 +152,7 @@ def _of_call(tokens: Sequence[Token], index: int) -> Changes:
         return UNKNOWN if _is_parameter(arguments[0]) else replace(UNKNOWN, untold=True)
     changes = _by_name(name.lower())
     if local.lower() in _TRUE:
-        return Changes(sets_transaction=changes.sets_transaction)
+        return Changes(sets_transaction=True)
     return changes
 
 

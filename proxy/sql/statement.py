@@ -134,7 +134,8 @@ class Statement:
     occupies: str | None = None
     """The database of which it demands that nobody else is connected to it."""
     sets_transaction: bool = False
-    """SET TRANSACTION and the like: the transaction's modes may differ from what BEGIN said."""
+    """SET TRANSACTION, SET LOCAL and the like: until its end the transaction may have other modes
+    than BEGIN said, and other settings than the session."""
     chains: bool = False
     """COMMIT or ROLLBACK AND CHAIN: a new transaction begins at once."""
     asks_route_of: str | None = None
@@ -163,6 +164,8 @@ class Hints:
     node: str | None = None  # "primary" or "replica"
     cache: bool | None = None
     ttl_seconds: float | None = None
+    refresh: bool = False
+    """Run it, and let the answer take the place of what is kept for the text without this word."""
     unknown: tuple[str, ...] = ()
 
 

@@ -42,6 +42,10 @@ class Rows(NamedTuple):
     """All functions, if there are any of the former."""
     trigger_functions: Sequence[Row] = ()
     unfed: Sequence[str] = ()
+    keys: Sequence[Row] = ()
+    """A row for each relation that shares its name with one that has a key column, and each of its
+    own key columns; without a column where it has none."""
+    defaults: str = ""
 
 
 def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
@@ -63,13 +67,32 @@ def assemble(rows: Rows, views: Mapping[str, View]) -> Catalogue:
         row_security=frozenset(row["name"] for row in user if row["row_security"]),
         foreign=frozenset(row["name"] for row in user if row["kind"] == "f"),
         unfed=frozenset(rows.unfed),
+        keys=_keys(rows.keys),
         relations=frozenset(names.values()),
         system_relations=frozenset(row["name"] for row in rows.relations if row["system"]),
         setters=changing,
         trigger_setters=_trigger_setters(rows, changing, names),
         default_isolation=_isolation(rows.isolation),
+        defaults=rows.defaults,
         loaded=True,
     )
+
+
+def _keys(rows: Iterable[Row]) -> dict[tuple[str, str], str]:
+    """The type of each key column, where all relations of the name have it alike."""
+    relations: dict[str, set[int]] = defaultdict(set)
+    types: dict[tuple[str, str], dict[int, str | None]] = defaultdict(dict)
+    for row in rows:
+        relations[row["name"]].add(row["oid"])
+        if row["column"] is not None:
+            types[row["name"], row["column"]][row["oid"]] = row["type"]
+    keys: dict[tuple[str, str], str] = {}
+    for (name, column), found in types.items():
+        kinds = set(found.values())
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is not None and found.keys() == relations[name]:
+            keys[name, column] = kind
+    return keys
 
 
 def analyse_view(definition: str) -> View:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 
 from proxy.sql.catalogue import Catalogue, View
 from proxy.sql.setters import SEEDS
@@ -72,10 +72,18 @@ FROM pg_constraint
 WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
 """
 
+# Besides triggers and rules: defaults and checks that call what may write.
 _TRIGGERS = """
 SELECT tgrelid AS relation FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
 UNION
 SELECT ev_class FROM pg_rewrite WHERE rulename <> '_RETURN' AND ev_enabled <> 'D'
+UNION
+SELECT coalesce(a.adrelid, c.conrelid)
+FROM pg_depend d JOIN pg_proc p ON p.oid = d.refobjid
+LEFT JOIN pg_attrdef a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+LEFT JOIN pg_constraint c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
+WHERE d.refclassid = 'pg_proc'::regclass AND p.oid >= 16384 AND p.provolatile = 'v'
+      AND coalesce(a.adrelid, c.conrelid, 0) <> 0
 """
 
 _OF_USERS = """
@@ -97,6 +105,13 @@ _TRIGGER_FUNCTIONS = """
 SELECT t.tgrelid AS relation, p.proname::text AS name
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+"""
+
+_DEFAULTS = """
+SELECT string_agg(concat_ws(' ', setdatabase, setrole, setconfig), E'\\n'
+                  ORDER BY setdatabase, setrole)
+FROM pg_db_role_setting
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
 _ISOLATION = """
@@ -127,6 +142,31 @@ WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't'
           SELECT FROM pg_event_trigger WHERE evtname = $2 AND evtenabled <> 'D'))
 """
 
+# The type is null where equality is another than that of `proxy.sharding.keys`, or the column is
+# made from others.
+_KEYS = """
+SELECT c.oid, c.relname::text AS name, a.attname::text AS column,
+       CASE WHEN c.relkind = 'r' AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
+                 AND coalesce((to_jsonb(l) ->> 'collisdeterministic')::bool, true)
+            THEN CASE a.atttypid WHEN 20 THEN 'bigint' WHEN 23 THEN 'integer'
+                                 WHEN 21 THEN 'smallint' WHEN 25 THEN 'text'
+                                 WHEN 1043 THEN 'varchar' WHEN 2950 THEN 'uuid' END
+       END AS type
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY ($1)
+                        AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_collation l ON l.oid = a.attcollation
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+      AND c.relname IN (
+          SELECT k.relname FROM pg_class k JOIN pg_attribute w ON w.attrelid = k.oid
+          WHERE w.attname = ANY ($1) AND w.attnum > 0 AND k.oid >= 16384)
+"""
+_KEYS_FINGERPRINT = """
+SELECT concat(count(*), ':', sum(hashint8(xmin::text::bigint << 32 | attrelid::bigint)))
+FROM pg_attribute WHERE attname = ANY ($1) AND attrelid >= 16384
+"""
+
 # Whatever makes a difference to the answers above comes with a new version of a row, so with
 # another xmin. (Statistics are updated in place, without one.)
 _FINGERPRINTED = (
@@ -134,7 +174,8 @@ _FINGERPRINTED = (
     ("pg_proc", "oid", "true"),
     ("pg_rewrite", "oid", "true"),
     ("pg_trigger", "oid", "NOT tgisinternal"),
-    ("pg_constraint", "oid", "contype = 'f'"),
+    ("pg_constraint", "oid", "contype IN ('f', 'c')"),
+    ("pg_attrdef", "oid", "true"),
     ("pg_namespace", "oid", "nspname !~ '^pg_(toast_)?temp'"),
     ("pg_inherits", "inhrelid", "true"),
     ("pg_db_role_setting", "setrole", "true"),
@@ -163,9 +204,14 @@ EVENT_TRIGGER = "penstock_ddl"
 _TURN = 0.004
 
 
-async def read_fingerprint(connection: Connection, publication: str | None = None) -> str:
+async def read_fingerprint(
+    connection: Connection, publication: str | None = None, keys: Sequence[str] = ()
+) -> str:
     """A text that differs once anything has changed that `load_catalogue` reads."""
     text = str(await connection.fetchval(_FINGERPRINT))
+    if keys:
+        columns = await connection.fetchval(_KEYS_FINGERPRINT, list(keys))
+        text = f"{text} {list(keys)} {columns}"
     if publication is not None:
         fed = await connection.fetchval(_FEED_FINGERPRINT, publication, EVENT_TRIGGER)
         text = f"{text} {publication} {fed}"
@@ -176,15 +222,16 @@ async def load_catalogue(
     connection: Connection,
     analysed: MutableMapping[str, View] | None = None,
     publication: str | None = None,
+    keys: Sequence[str] = (),
 ) -> Catalogue:
     """The catalogue as of one moment. Raises what asyncpg raises. `publication`: of the change
-    feed, if there is one.
+    feed, if there is one. `keys`: names of columns that rules invalidate by.
 
     `analysed` keeps the analysis of each view's text from one load to the next: texts that no view
     has any more leave it.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await _read(connection, publication)
+        rows = await _read(connection, publication, keys)
     kept = await _analyse((row["definition"] for row in rows.relations), analysed or {})
     if analysed is not None:
         analysed.clear()
@@ -192,7 +239,7 @@ async def load_catalogue(
     return assemble(rows, kept)
 
 
-async def _read(connection: Connection, publication: str | None) -> Rows:
+async def _read(connection: Connection, publication: str | None, keys: Sequence[str]) -> Rows:
     setters = await connection.fetch(_SETTERS)
     unfed = []
     if publication is not None:
@@ -204,11 +251,13 @@ async def _read(connection: Connection, publication: str | None) -> Rows:
         inherits=[(row[0], row[1]) for row in await connection.fetch(_INHERITS)],
         cascades=[(row[0], row[1]) for row in await connection.fetch(_CASCADES)],
         triggers=[row[0] for row in await connection.fetch(_TRIGGERS)],
+        defaults=await connection.fetchval(_DEFAULTS) or "",
         isolation=(await connection.fetch(_ISOLATION))[0],
         setters=setters,
         definitions=await connection.fetch(_DEFINITIONS) if setters else (),
         trigger_functions=await connection.fetch(_TRIGGER_FUNCTIONS) if setters else (),
         unfed=unfed,
+        keys=await connection.fetch(_KEYS, list(keys)) if keys else (),
     )
 
 

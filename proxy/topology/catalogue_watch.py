@@ -50,6 +50,7 @@ class CatalogueWatch:
         """Called where the server's schema is found to be another than before, whoever changed it;
         before it is read."""
         self._publication: str | None = None
+        self._keys: tuple[str, ...] = ()
         self._address = address
         self._login = login
         self._on_change = on_change
@@ -94,6 +95,12 @@ class CatalogueWatch:
         """Tell from now on what this publication leaves out; None: there is no change feed."""
         if publication != self._publication:
             self._publication = publication
+            self.invalidate()
+
+    def look_for_keys(self, columns: tuple[str, ...]) -> None:
+        """Tell from now on of columns of these names."""
+        if columns != self._keys:
+            self._keys = columns
             self.invalidate()
 
     def move(self, address: Address, login: Login) -> None:
@@ -164,12 +171,14 @@ class CatalogueWatch:
         with Deadline(connection, _LOAD_TIMEOUT):
             ended = self._changes_ended
             # Read before the load, so that what changes between the two is found the next time.
-            fingerprint = await read_fingerprint(connection, self._publication)
+            fingerprint = await read_fingerprint(connection, self._publication, self._keys)
             differs = self._fingerprint not in ("", fingerprint)
             if differs and self.on_difference is not None:
                 self.on_difference()
             if wanted or fingerprint != self._fingerprint:
-                catalogue = await load_catalogue(connection, self._analysed, self._publication)
+                catalogue = await load_catalogue(
+                    connection, self._analysed, self._publication, self._keys
+                )
                 self._take(catalogue)
                 self._fingerprint = fingerprint
             self._changes_loaded = ended  # most that may change the schema do not: DO, CALL, …

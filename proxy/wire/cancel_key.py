@@ -16,7 +16,11 @@ import secrets
 
 MOST_WORKERS = 1 << 8
 MOST_SESSIONS = (1 << 23) - 1
-"""Of one worker; also the highest session number."""
+"""The highest session number."""
+
+FIRST_SESSION = 1 << 22
+"""Of those that are given out: Linux has no process ids from there on (PID_MAX_LIMIT), so that no
+client's is that of a server's process too, whichever the worker is."""
 
 _SESSION_BITS = 23
 _SHORT, _LONG = 4, 32
@@ -40,7 +44,7 @@ def worker_of(process_id: int) -> int:
 
 def new_session() -> int:
     """A session number that can't be guessed; it may be taken already."""
-    return secrets.randbelow(MOST_SESSIONS) + 1
+    return FIRST_SESSION + secrets.randbelow(MOST_SESSIONS + 1 - FIRST_SESSION)
 
 
 def new_secret(minor: int) -> bytes:

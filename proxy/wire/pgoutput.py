@@ -1,7 +1,7 @@
 """What the output plugin pgoutput says of a transaction: decoders, bytes to values.
 
 Protocol version 1, which later versions only add to: streamed and prepared transactions come only
-where they are asked for. Rows are not decoded: a change names its relation, and that suffices.
+where they are asked for. Rows are decoded where somebody asks for them (`tuples`).
 
 Source: PostgreSQL documentation, "Logical Replication Message Formats".
 """
@@ -187,6 +187,10 @@ class _Reader:
         self._position = end + 1
         return found.decode("utf-8", "surrogateescape")
 
+    @property
+    def ended(self) -> bool:
+        return self._position >= len(self._data)
+
     def rest(self) -> bytes:
         return self.take(len(self._data) - self._position)
 
@@ -220,6 +224,32 @@ def _change(data: bytes, reader: _Reader) -> Change:
 
 _TUPLES: Final = {"I": (b"N",), "U": (b"K", b"O", b"N"), "D": (b"K", b"O")}
 """What the first tuple of a change may be."""
+
+
+def tuples(change: Change) -> dict[str, list[bytes | None]]:
+    """The change's tuples by their kind: K (the replica identity of the old row) or O (all of it),
+    N (the new row). A value is its text; None is NULL, a value that was not sent, or one in binary.
+    Raises ProtocolViolation."""
+    reader = _Reader(change.row, 0)
+    found: dict[str, list[bytes | None]] = {}
+    while not reader.ended:
+        kind = chr(reader.byte())
+        count = int.from_bytes(reader.take(2))
+        values: list[bytes | None] = []
+        for _ in range(count):
+            form = reader.byte()
+            if form in b"nu":
+                values.append(None)
+            elif form in b"tb":
+                value = reader.counted()
+                values.append(value if form == _TEXT else None)
+            else:
+                raise ProtocolViolation(f"pgoutput sent a value of kind {chr(form)!r}")
+        found[kind] = values
+    return found
+
+
+_TEXT: Final = ord("t")
 
 
 def _truncate(reader: _Reader) -> Truncate:

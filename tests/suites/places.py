@@ -22,6 +22,8 @@ Place = Mapping[str, str]
 
 START_SECONDS = 60.0
 _POOL_SIZE = 100
+_MIN_SIZE = 10
+"""Who connects anew in session mode is to find a server process that isn't the one it had."""
 _CACHE_ALL = '\n[[cache.rule]]\nname = "everything"\ntables = ["*"]\nttl = "60s"\n'
 
 
@@ -76,7 +78,7 @@ def _penstock(stack: Stack, suite: Suite, setting: Setting, directory: Path) -> 
 
 def _config(stack: Stack, suite: Suite, setting: Setting) -> str:
     user = f'[[auth.users]]\nname = "{SUPERUSER}"\npassword = "{stack.superuser_password}"\n'
-    pool = f'[pool]\nmode = "{setting.mode}"\nsize = {_POOL_SIZE}\n'
+    pool = f'[pool]\nmode = "{setting.mode}"\nsize = {_POOL_SIZE}\nmin_size = {_MIN_SIZE}\n'
     names = (*suite.further_databases, *(["*"] if suite.any_database else []))
     others = "".join(_database(stack, name) for name in names)
     text = render_config(

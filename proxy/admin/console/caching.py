@@ -22,6 +22,8 @@ _TOTALS = (
     "coalesced",
     "misses",
     "bypasses",
+    "stale_hits",
+    "renewals",
     "fills",
     "refused_fills",
     "dropped_fills",
@@ -33,7 +35,7 @@ _TOTALS = (
     "evictions",
     "unconfirmed_moves",
 )
-_OF_RULES = ("hits", "misses", "fills")
+_OF_RULES = ("hits", "misses", "fills", "saved_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +210,13 @@ def _not_cleared(database: str, done: Sequence[str], error: CacheUnavailable) ->
 @asynccontextmanager
 async def _manager(settings: CacheSettings, database: str) -> AsyncIterator[CacheManager]:
     """A manager with a connection of its own: these commands are rare, and may take long."""
-    if settings.redis is None:
+    if not settings.has_store:
         raise PgError(
             errors.FEATURE_NOT_SUPPORTED,
             "there is no cache: none is configured",
             "set redis in [cache] of the configuration and start Penstock again",
         )
-    manager = CacheManager.from_url(settings.redis, settings.prefix, database)
+    manager = await CacheManager.open(settings, database)
     try:
         yield manager
     finally:

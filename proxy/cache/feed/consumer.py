@@ -18,11 +18,11 @@ import structlog
 
 from proxy.cache.errors import CacheUnavailable
 from proxy.cache.feed import slot
-from proxy.cache.feed.gathering import Gathering, epochs_touched
+from proxy.cache.feed.gathering import Gathering, KeyOf, epochs_touched
 from proxy.cache.feed.position import Position, follows
 from proxy.cache.feed.progress import Pending, Progress
 from proxy.cache.feed.store import FeedStore
-from proxy.cache.keys import EVERYTHING
+from proxy.cache.keys import EVERYTHING, SCHEMA
 from proxy.cache.statistics import BY_FEED
 from proxy.config.settings import FeedSettings
 from proxy.pool.backend import Backend
@@ -47,6 +47,7 @@ _EPOCH: Final = 946_684_800
 """2000-01-01, from which PostgreSQL counts, in Unix time."""
 
 _EVERYTHING_ALONE: Final = frozenset((EVERYTHING,))
+_WITH_SCHEMA: Final = frozenset((EVERYTHING, SCHEMA))
 _XLOG_DATA: Final = ord("w")
 _CHANGES: Final = b"IUD"
 _KIND_AT: Final = 25
@@ -107,6 +108,7 @@ class Surroundings:
     """Seconds between looks at whether the server has more."""
     owner: str
     published: Callable[[Position], None]
+    key_of: KeyOf
     counters: FeedCounters = field(default_factory=FeedCounters)
 
 
@@ -117,7 +119,7 @@ class Consumer:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._counters = around.counters
-        self._gathering = Gathering()
+        self._gathering = Gathering(around.key_of)
         self._progress = Progress(0)
         self._wake = asyncio.Event()
         self._stream: ReplicationStream | None = None
@@ -209,8 +211,10 @@ class Consumer:
         """One CopyData. Changes of rows are most of what comes: no more than needed is decoded."""
         try:
             if data[0] == _XLOG_DATA and len(data) > _KIND_AT + 5 and data[_KIND_AT] in _CHANGES:
-                self._gathering.change(uint32_at(data, _KIND_AT + 1))
-                return
+                relation = uint32_at(data, _KIND_AT + 1)
+                if relation not in self._gathering.keyed:
+                    self._gathering.change(relation)
+                    return
             self._take(data)
         except (ProtocolViolation, IndexError) as error:
             self._broken = ProtocolViolation(str(error))
@@ -298,13 +302,14 @@ class Consumer:
             relations |= one.relations
         if any(one.schema_changed for one in due):
             around.catalogue.invalidate()
-            names = _EVERYTHING_ALONE
+            names = _WITH_SCHEMA
         else:
             names = epochs_touched(relations, around.catalogue.current)
             if names == _EVERYTHING_ALONE:  # what the catalogue doesn't know is new
                 for one in due:
                     one.schema_changed = True
                 around.catalogue.invalidate()
+                names = _WITH_SCHEMA
         await around.store.move(names, BY_FEED)
         self._progress.moved(due)
 

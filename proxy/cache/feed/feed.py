@@ -40,6 +40,7 @@ from proxy.cache.feed.consumer import (
     TurnedOff,
     Watched,
 )
+from proxy.cache.feed.gathering import KeyOf
 from proxy.cache.feed.position import Position
 from proxy.cache.feed.store import FeedStore, Told
 from proxy.cache.keys import EVERYTHING
@@ -86,7 +87,8 @@ class FeedState:
 
 class Feed:
     """See the module's docstring. `connections`: how the primary is logged in to, asked anew for
-    each connection. `interval`: seconds between looks at what is told."""
+    each connection. `interval`: seconds between looks at what is told. `key_of`: how tables are
+    invalidated by key."""
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Feed:
         catalogue: Watched,
         samples: Sampled,
         interval: float,
+        key_of: KeyOf = lambda _: None,
     ) -> None:
         self.database = database
         self.settings = settings
@@ -116,6 +119,7 @@ class Feed:
             interval,
             self._owner,
             self._consumed,
+            key_of,
             FeedCounters(),
         )
         self._position: Position | None = None

@@ -269,10 +269,16 @@ def _login(draft: Draft, own: dict[str, Entry], directory: Path) -> None:
     file = (directory / own["auth_file"].value).resolve()
     if known("auth.auth_file"):
         draft.put(("auth",), "auth_file", str(file))
-        for name in read_userlist(file):
+    try:
+        listed = read_userlist(file)
+    except ImportFileError as error:
+        draft.say(("auth",), f"auth_file: {error}; `penstock check` tells when it is as it must be")
+        return
+    if known("auth.auth_file"):
+        for name in listed:
             draft.users.setdefault(name, {})
         return
-    for name, secret in read_userlist(file).items():
+    for name, secret in listed.items():
         user = draft.users.setdefault(name, {"name": name})
         if secret.startswith(("md5", "SCRAM-SHA-256$")) or not secret:
             draft.lose(("auth",), f"the stored secret of {name}: its password itself is needed")
@@ -293,6 +299,9 @@ def _database(draft: Draft, entry: Entry) -> None:
         host = "127.0.0.1"
     draft.put((*top, "primary"), "host", host)
     draft.put((*top, "primary"), "port", int(ports[0]) if ports else 5432)
+    if not hosts:
+        remark = "host was not set: PgBouncer went through a Unix socket; its directory can be host"
+        draft.say((*top, "primary"), remark)
     for other in hosts[1:]:
         remark = "add it to database.NAME.replicas if it is a replica of the first"
         draft.lose((*top, "primary"), f"host {other}: {remark}")

@@ -1,4 +1,7 @@
-"""The settings of one worker: limits of the whole are divided, all others are the same."""
+"""The settings of one worker: limits of the whole are divided, all others are the same.
+
+A pool has one connection in each worker at least, perhaps more together than its size.
+"""
 
 import secrets
 from collections.abc import Iterable
@@ -61,7 +64,20 @@ def _owner(owner: Owner, index: int, count: int) -> Owner:
 
 
 def _pool(pool: PoolSettings, keys: Iterable[str], index: int, count: int) -> PoolSettings:
-    return pool.model_copy(update=_shares(pool, keys, index, count))
+    shares = _shares(pool, keys, index, count)
+    if "size" in shares:
+        shares["size"] = max(1, shares["size"])
+    return pool.model_copy(update=shares)
+
+
+def rounded_up(settings: Settings) -> list[str]:
+    """What names the pools that are smaller than there are workers."""
+    users = {f"auth.users.{user.name}": user.pool for user in settings.auth.users}
+    databases = {f"database.{name}": one.pool for name, one in settings.databases.items()}
+    own = {name: pool for name, pool in {**databases, **users}.items() if pool is not None}
+    given = {name: pool for name, pool in own.items() if "size" in pool.model_fields_set}
+    pools = {"pool": settings.pool, **{f"{name}.pool": pool for name, pool in given.items()}}
+    return [name for name, pool in pools.items() if pool.size < settings.server.workers]
 
 
 def _shares(section: BaseModel, keys: Iterable[str], index: int, count: int) -> dict[str, int]:

@@ -110,7 +110,7 @@ class FleetOverview:
         return bypasses, unfilled
 
     def cache_statistics(self) -> Statistics | None:
-        if self.settings.cache.redis is None:
+        if not self.settings.cache.has_store:
             return None
         return report.statistics_of(self._reports)
 

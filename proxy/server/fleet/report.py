@@ -86,7 +86,7 @@ def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
 _FIELDS: Final = (
     *("hits", "fills", "refused_fills", "dropped_fills", "moves", "owed_moves", "errors"),
     *("bytes_served", "bytes_stored", "memory_hits", "memory_bytes", "memory_entries"),
-    *("coalesced", "evictions", "unconfirmed_moves"),
+    *("coalesced", "evictions", "unconfirmed_moves", "renewals", "stale_hits"),
 )
 
 

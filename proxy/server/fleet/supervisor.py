@@ -31,7 +31,7 @@ from proxy.net.listener import Listener, open_channel
 from proxy.server import systemd
 from proxy.server.entries import open_entries
 from proxy.server.fleet.control import FleetControl
-from proxy.server.fleet.division import worker_settings
+from proxy.server.fleet.division import rounded_up, worker_settings
 from proxy.server.fleet.door import Doorkeeper, door, hand_over
 from proxy.server.fleet.overview import FleetOverview
 from proxy.server.fleet.report import Report
@@ -132,6 +132,12 @@ class Supervisor:
             entries.close()
             raise
         self._listeners = entries.listen(self._hand_over)
+        for name in rounded_up(self.settings):
+            log.warning(
+                "a pool is smaller than there are workers: it has one connection in each",
+                pool=name,
+                workers=self._count,
+            )
         log.info(
             "listening",
             sql=str(entries.address),

@@ -7,7 +7,7 @@ reads a certain age: then only writes acknowledged longer before demand to be se
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 State = int | None
@@ -52,13 +52,17 @@ class Violation:
 
 
 class History:
-    """Filled while the workload runs, checked afterwards. Times are time.monotonic()."""
+    """Filled while the workload runs. Times are time.monotonic().
+
+    A read is checked when it is noted, and only wrong ones are kept, so that a history may be as
+    long as one likes: all that can excuse or accuse it has begun, and been noted, by then."""
 
     def __init__(self, allowed: float = 0.0) -> None:
         self.allowed = allowed
         """Seconds that a read may be old."""
         self.writes: dict[Hashable, list[Write]] = defaultdict(list)
-        self.reads: list[Read] = []
+        self.reads = 0
+        self.wrong: list[Violation] = []
 
     def begin(self, key: Hashable, state: State, at: float) -> Write:
         """A write of `key` is about to be sent."""
@@ -68,31 +72,37 @@ class History:
 
     def saw(self, key: Hashable, state: State, began: float, ended: float, reader: str) -> None:
         """A read has been answered."""
-        self.reads.append(Read(key, state, began, ended, reader))
+        self.reads += 1
+        found = self._violation(Read(key, state, began, ended, reader))
+        if found is not None:
+            self.wrong.append(found)
+
+    @property
+    def operations(self) -> int:
+        """Reads and writes, of whatever outcome."""
+        return self.reads + sum(map(len, self.writes.values()))
 
     @property
     def acknowledged(self) -> int:
         return sum(write.ended is not None for each in self.writes.values() for write in each)
 
-    def violations(self) -> Iterator[Violation]:
-        """Every read that is wrong."""
-        for read in self.reads:
-            writes = self.writes[read.key]
-            floor = _floor(writes, read.began - self.allowed)
-            admissible = writes[max(floor, 0) :]
-            if floor < 0 and read.state is None:
-                continue  # nothing had to be there yet
-            if not any(w.state == read.state and w.began < read.ended for w in admissible):
-                last = writes[floor] if floor >= 0 else None
-                ended = last.ended if last is not None and last.ended is not None else read.began
-                yield Violation(read, last.state if last else None, read.began - ended)
+    def _violation(self, read: Read) -> Violation | None:
+        writes = self.writes[read.key]
+        floor = _floor(writes, read.began - self.allowed)
+        if floor < 0 and read.state is None:
+            return None  # nothing had to be there yet
+        for index in range(max(floor, 0), len(writes)):
+            if writes[index].state == read.state and writes[index].began < read.ended:
+                return None
+        last = writes[floor] if floor >= 0 else None
+        ended = last.ended if last is not None and last.ended is not None else read.began
+        return Violation(read, last.state if last else None, read.began - ended)
 
     def verdict(self) -> str:
-        """The first of them in words; empty if every read was right."""
-        found = list(self.violations())
-        if not found:
+        """The first of the wrong reads in words; empty if every read was right."""
+        if not self.wrong:
             return ""
-        return "\n".join([f"{len(found)} of {len(self.reads)} reads:", *map(str, found[:10])])
+        return "\n".join([f"{len(self.wrong)} of {self.reads} reads:", *map(str, self.wrong[:10])])
 
 
 def _floor(writes: list[Write], moment: float) -> int:

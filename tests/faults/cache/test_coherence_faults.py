@@ -12,6 +12,7 @@ import pytest
 from proxy.local.stack import Stack
 from tests.databases import Database, superuser_connection
 from tests.faults.cache.history import History
+from tests.faults.cache.relay import relaying
 from tests.faults.cache.workload import PRECISE, RULE, Workload, metric
 from tests.integration.session.raw import RawClient, query
 from tests.proxies import Proxy, running_proxy
@@ -55,11 +56,11 @@ async def redis_freezes(servers: Stack, workload: Workload) -> None:
         servers.redis.thaw()
 
 
-async def backends_die(servers: Stack, workload: Workload) -> None:
+async def backends_die(servers: Stack, workload: Workload, times: int = 60) -> None:
     """Any of the proxy's server connections, at any moment, in the middle of writes too."""
     name = workload.proxies[0].database.name
     with superuser_connection(servers.primary) as primary:
-        for _ in range(60):
+        for _ in range(times):
             await asyncio.to_thread(
                 primary.execute,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = (SELECT pid "
@@ -155,6 +156,35 @@ async def test_a_write_whose_proxy_dies(schema: Database, tmp_path: Path) -> Non
             proxy.process.wait()
         await asyncio.to_thread(_await_version, schema, 1)
         assert (await reader.query(READ)).value == "1"
+
+
+async def test_a_write_whose_server_is_cut_off(
+    schema: Database, servers: Stack, tmp_path: Path
+) -> None:
+    """Its connection is lost while it waits for a lock; it is committed all the same, later."""
+    primary = f"PENSTOCK_DATABASE__{schema.name.upper()}__PRIMARY__PORT"
+    extra = RULE.replace("60s", "300s") + "[routing]\nenabled = false\n"
+    async with relaying(servers.primary.host, servers.primary.port) as relay:
+        with running_proxy(
+            schema, tmp_path, extra=extra, environment={primary: str(relay.own_port)}
+        ) as proxy:
+            writer, reader = [await RawClient.login(proxy) for _ in range(2)]
+            await _kept(reader, proxy)
+            with superuser_connection(servers.primary, schema.name) as other:
+                other.execute("BEGIN; SELECT FROM c_plain WHERE id = 1 FOR UPDATE")
+                writer.send(query("UPDATE c_plain SET version = 1 WHERE id = 1"))
+                assert await writer.silent(0.3)
+                await relay.cut(0.1)
+                assert (await writer.until("E")).errors
+                hits = metric(proxy, "penstock_cache_hits_total")
+                async with asyncio.timeout(10):
+                    while metric(proxy, "penstock_cache_hits_total") == hits:
+                        assert (await reader.query(READ)).rows in ([], [("0",)])
+                other.execute("COMMIT")
+            await asyncio.to_thread(_await_version, schema, 1)
+            async with asyncio.timeout(20):
+                while (await reader.query(READ)).rows != [("1",)]:
+                    pass
 
 
 async def _kept(reader: RawClient, proxy: Proxy) -> None:

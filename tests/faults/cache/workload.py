@@ -15,6 +15,7 @@ from urllib.request import urlopen
 from tests.faults.cache.history import History, State
 from tests.integration.session.raw import (
     COPY_DONE,
+    PATIENCE,
     SYNC,
     Gone,
     LoginRefused,
@@ -31,6 +32,7 @@ from tests.proxies import Proxy
 RULE = '[[cache.rule]]\nname = "all"\ntables = ["c_*"]\nttl = "60s"\n'
 KEYS = (1, 2)
 FEWEST_HITS = 20
+_ROW, _ERROR, _READY = b"DEZ"
 LIMIT = 60.0
 """Seconds in which the reads must have been made."""
 
@@ -251,7 +253,7 @@ SWEEPING = (
 class Workload:
     """Runs ways of writing and reading over proxies until told to stop."""
 
-    proxies: Sequence[Proxy]
+    proxies: list[Proxy]
     ways: Sequence[Way]
     history: History
     around: Sequence[Proxy] = ()
@@ -261,6 +263,8 @@ class Workload:
     """Share of writes whose writer leaves without waiting for the outcome."""
     pause: float = 1.0
     """How much longer than usual writers wait between writes."""
+    burst: int = 0
+    """Reads that half of the readers send in one piece; 0: each is sent by itself."""
     stopping: bool = False
     failures: int = 0
     """Operations that were answered by an error or a closed connection."""
@@ -287,6 +291,16 @@ class Workload:
         self, reads: int, readers: int, fault: Coroutine[None, None, None] | None = None
     ) -> None:
         """Write and read until there were so many reads, some of them hits, and `fault` is over."""
+        async with self._going(readers):
+            if fault is not None:
+                await fault
+            async with asyncio.timeout(LIMIT):
+                while self.history.reads < reads or not await self._hit():  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+    @contextlib.asynccontextmanager
+    async def _going(self, readers: int) -> AsyncIterator[None]:
+        """Everybody writes and reads during the block."""
         chance = random.Random(self.seed)
         async with asyncio.TaskGroup() as group:
             for way in self.ways:
@@ -295,13 +309,14 @@ class Workload:
             for number in range(readers):
                 group.create_task(self._reader(number, random.Random(chance.random())))
             try:
-                if fault is not None:
-                    await fault
-                async with asyncio.timeout(LIMIT):
-                    while len(self.history.reads) < reads or not await self._hit():  # noqa: ASYNC110
-                        await asyncio.sleep(0.1)
+                yield
             finally:
                 self.stopping = True
+
+    async def run_beside(self, faults: Coroutine[None, None, None], readers: int) -> None:
+        """Write and read for as long as `faults` go on."""
+        async with self._going(readers):
+            await faults
 
     async def _hit(self) -> bool:
         hits = [
@@ -377,9 +392,12 @@ class Workload:
         name = f"reader{number}"
         async with self._connections(chance, self.proxies) as connect:
             while not self.stopping:
+                client = await connect()
+                if self.burst and number % 2:
+                    await self._attempt(self._burst(client, name, chance), client)
+                    continue
                 way = chance.choice(self.ways)
                 key = chance.choice(self._keys(way))
-                client = await connect()
                 for _ in range(chance.choice((1, 1, 4))):
                     began = time.monotonic()
                     found: list[State] = []
@@ -388,6 +406,20 @@ class Workload:
                         break
                     self.history.saw((way.name, key), found[0], began, time.monotonic(), name)
                 await asyncio.sleep(0)
+
+    async def _burst(self, client: RawClient, name: str, chance: random.Random) -> None:
+        """Many reads of many rows at once: each counts as begun with the first and ended with the
+        last."""
+        asked = [
+            (way, chance.choice(self._keys(way))) for way in chance.choices(self.ways, k=self.burst)
+        ]
+        began = time.monotonic()
+        client.send(*(query(way.text(key)) for way, key in asked))
+        async with asyncio.timeout(PATIENCE):
+            states = await _states(client, len(asked))
+        ended = time.monotonic()
+        for (way, key), state in zip(asked, states, strict=True):
+            self.history.saw((way.name, key), state, began, ended, name)
 
     @staticmethod
     async def _read(
@@ -400,6 +432,38 @@ class Workload:
             reply = await done(client, parse(way.parameterised), bind(parameter), execute(), SYNC)
         rows = reply.rows
         found.append(int(rows[0][0] or 0) if rows else None)
+
+
+async def _states(client: RawClient, count: int) -> list[State]:
+    """The one value of each of so many answers, None where there is no row. Raises Failed for an
+    error, once all answers are there, and Gone."""
+    data, at, failed = bytearray(), 0, ""
+    found: list[State] = []
+    state: State = None
+    while len(found) < count:
+        try:
+            chunk = await client.reader.read(1 << 16)
+        except ConnectionError as error:
+            raise Gone(str(error)) from None
+        if not chunk:
+            raise Gone("in the middle of answers")
+        data += chunk
+        while at + 5 <= len(data):
+            length = int.from_bytes(data[at + 1 : at + 5]) + 1
+            if at + length > len(data):
+                break
+            kind = data[at]
+            if kind == _ROW:
+                state = int(data[at + 11 : at + length])
+            elif kind == _ERROR:
+                failed = bytes(data[at : at + length]).decode("utf-8", "replace")
+            elif kind == _READY:
+                found.append(state)
+                state = None
+            at += length
+    if failed:
+        raise Failed(failed)
+    return found
 
 
 def metric(proxy: Proxy, name: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from psycopg import sql
+from psycopg import Connection, sql
 
 from tests.databases import Database, superuser_connection
 from tests.integration.session.person import Person, defaults_of
@@ -39,10 +39,28 @@ def roles(database: Database) -> Iterator[list[str]]:
             connection.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
-@pytest.fixture
-def crowded(database: Database, tmp_path: Path) -> Iterator[Proxy]:
-    """Ten connections, all to the primary."""
-    extra = f"[pool]\nsize = {BACKENDS}\nwait_timeout = 60\n[routing]\nenabled = false\n"
+def wait_for_roles(replica: Connection, user: str, roles: list[str]) -> None:
+    """Until a replica knows them as those of the user."""
+    known = "SELECT count(*) FROM pg_roles WHERE rolname = ANY (%s)"
+    own = "SELECT bool_and(pg_has_role(%s, name, 'MEMBER')) FROM unnest(%s::text[]) name"
+    deadline = time.monotonic() + 20
+    while replica.execute(known, [roles]).fetchone() != (len(roles),) or (
+        replica.execute(own, [user, roles]).fetchone() != (True,)
+    ):
+        assert time.monotonic() < deadline, "the roles have not come to the replica"
+        time.sleep(0.02)
+
+
+@pytest.fixture(params=[False, True], ids=["primary", "routed"])
+def crowded(
+    request: pytest.FixtureRequest, database: Database, roles: list[str], tmp_path: Path
+) -> Iterator[Proxy]:
+    """Ten connections to each node; to the primary alone, or to replicas too."""
+    for replica in database.stack.replicas if request.param else ():
+        with superuser_connection(replica, database.name) as connection:
+            wait_for_roles(connection, database.user, roles)
+    routed = str(request.param).lower()
+    extra = f"[pool]\nsize = {BACKENDS}\nwait_timeout = 60\n[routing]\nenabled = {routed}\n"
     with running_proxy(database, tmp_path, extra=extra) as proxy:
         yield proxy
 

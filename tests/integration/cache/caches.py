@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.cache.entry import entry_digest
 from proxy.cache.results import Lookup
@@ -43,11 +44,15 @@ class Cache:
         await eventually(lambda: not self.service.up)
 
     async def lookup(
-        self, text: str = "select", reads: tuple[str, ...] = ORDERS, rule: str = ""
+        self,
+        text: str = "select",
+        reads: tuple[str, ...] = ORDERS,
+        rule: str = "",
+        stale: float = 0.0,
     ) -> Lookup:
         answer: asyncio.Future[Lookup] = asyncio.get_running_loop().create_future()
         self.service.results.lookup(
-            DATABASE, "+".join(reads), digest(text), reads, answer.set_result, rule
+            DATABASE, "+".join(reads), digest(text), reads, answer.set_result, rule, stale
         )
         async with asyncio.timeout(5):
             return await answer
@@ -58,9 +63,9 @@ class Cache:
         async with asyncio.timeout(5):
             await answer
 
-    def fill(self, found: Lookup, payload: bytes, ttl: float = 60.0) -> None:
+    def fill(self, found: Lookup, payload: bytes, ttl: float = 60.0, stale: float = 0.0) -> None:
         assert found.ticket is not None, found.reason
-        self.service.results.fill(found.ticket, payload, ttl)
+        self.service.results.fill(found.ticket, payload, ttl, stale=stale)
 
     async def store(
         self, payload: bytes, text: str = "select", reads: tuple[str, ...] = ORDERS
@@ -75,10 +80,10 @@ class Cache:
         raise AssertionError(f"not served: {found}")
 
 
-def open_cache(url: str, timeout: float = TIMEOUT, coalesce: float = 0.0) -> Cache:
-    """A cache that begins to connect. Without `coalesce`, a look-up after one that was not filled
-    doesn't wait for that."""
-    settings = CacheSettings(redis=url, timeout=timeout, reconnect_interval=0.05, coalesce=coalesce)
-    service = start_cache(settings, [DATABASE])
+def open_cache(url: str | None, **options: Any) -> Cache:
+    """A cache that begins to connect, with these settings. Unless they say otherwise, a look-up
+    after one that was not filled doesn't wait for that."""
+    defaults = {"timeout": TIMEOUT, "reconnect_interval": 0.05, "coalesce": 0.0}
+    service = start_cache(CacheSettings(redis=url, **{**defaults, **options}), [DATABASE])
     assert service is not None
     return Cache(service)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
 from tests.integration.cache.caches import Cache, open_cache
+from tests.integration.cache.groups import OwnCluster, Watched
 from tests.integration.cache.servers import OwnRedis
 
 
@@ -22,10 +24,10 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., OwnRedis]]:
     """Starts servers with further command line options."""
     servers: list[OwnRedis] = []
 
-    def start(*options: str) -> OwnRedis:
+    def start(*options: str, **more: Any) -> OwnRedis:
         directory = tmp_path / f"redis{len(servers)}"
         directory.mkdir()
-        server = OwnRedis(directory, *options)
+        server = OwnRedis(directory, *options, **more)
         servers.append(server)
         server.start()
         return server
@@ -42,12 +44,12 @@ def own_redis(start_redis: Callable[..., OwnRedis]) -> OwnRedis:
 
 
 @pytest.fixture
-async def start_caches() -> AsyncIterator[Callable[[str], Cache]]:
-    """Starts caches; they are closed after the test."""
+async def start_caches() -> AsyncIterator[Callable[..., Cache]]:
+    """Starts caches with further settings; they are closed after the test."""
     async with AsyncExitStack() as cleanup:
 
-        def start(url: str) -> Cache:
-            cache = open_cache(url)
+        def start(url: str | None, **options: Any) -> Cache:
+            cache = open_cache(url, **options)
             cleanup.push_async_callback(cache.service.close)
             return cache
 
@@ -60,3 +62,19 @@ async def cache(own_redis: OwnRedis, start_caches: Callable[[str], Cache]) -> Ca
     cache = start_caches(own_redis.url)
     await cache.up()
     return cache
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """A primary with two replicas and three Sentinels."""
+    started = Watched(tmp_path)
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[OwnCluster]:
+    """Three primaries with a replica each."""
+    started = OwnCluster(tmp_path)
+    yield started
+    started.kill()

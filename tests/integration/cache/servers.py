@@ -15,15 +15,32 @@ from redis.retry import Retry
 from proxy.local.programs import find_redis
 
 
+def free_port(below: int = 65536) -> int:
+    """A port of 127.0.0.1 that nobody has now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port < below:
+            return port
+
+
 class OwnRedis:
     """A real server on a free port of 127.0.0.1. Everything here blocks, briefly."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        program: str | Path | None = None,
+        tls: bool = False,
+        port: int = 0,
+    ) -> None:
         self._directory = directory
-        self._options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.options = options
+        self._program = program or find_redis(system=False).server
+        self.port = port or free_port()
+        self.tls_port = free_port() if tls else 0
         self._process: subprocess.Popen[bytes] | None = None
         self.password: str | None = None
 
@@ -37,10 +54,11 @@ class OwnRedis:
 
     def start(self) -> None:
         """With what the last `save` left, if there was one."""
-        program = find_redis(system=False).server
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        arguments += ["--dir", str(self._directory), *self._options]
-        self._process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
+        arguments += ["--dir", str(self._directory), *self.options]
+        if self.tls_port:
+            arguments += ["--tls-port", str(self.tls_port)]
+        self._process = subprocess.Popen([self._program, *arguments], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not self._answers():
             assert time.monotonic() < deadline, "the test's Redis does not answer"
@@ -54,6 +72,10 @@ class OwnRedis:
         except redis.RedisError:
             return False
         return True
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     def kill(self) -> None:
         """SIGKILL: what was not saved is lost."""

@@ -1,84 +1,24 @@
-"""Writers and readers at once, on a real server, with links cut and the server restarted meanwhile.
-
-The database is one number per table: what its last committed write put there. Every hit is held
-against the writes that were acknowledged before its lookup began.
-"""
+"""Writers and readers at once on a real server; links are cut, the server restarted meanwhile."""
 
 import asyncio
-import random
 from collections.abc import Callable
 
-from proxy.cache.results import Lookup
 from tests.integration.cache.caches import Cache
+from tests.integration.cache.load import History, under_load
 from tests.integration.cache.servers import OwnRedis
 
-TABLES = ("customers", "items", "orders")
 SECONDS = 3.0
 
 
-class History:
-    """What is committed and what was acknowledged, per table."""
-
-    def __init__(self) -> None:
-        self.committed = dict.fromkeys(TABLES, 0)
-        self.acknowledged = dict.fromkeys(TABLES, 0)
-        self.hits = 0
-        self.stale: list[str] = []
-        self.over = False
-
-    def shown(self, tables: tuple[str, ...]) -> bytes:
-        return " ".join(str(self.committed[table]) for table in tables).encode()
-
-    def check(self, tables: tuple[str, ...], payload: bytes, required: dict[str, int]) -> None:
-        self.hits += 1
-        for table, value in zip(tables, payload.split(), strict=True):
-            if int(value) < required[table]:
-                self.stale.append(f"{table}: {value.decode()} after {required[table]}")
-
-
-async def _reader(cache: Cache, history: History, dice: random.Random) -> None:
-    while not history.over:
-        tables = tuple(sorted(dice.sample(TABLES, dice.randint(1, 3))))
-        required = dict(history.acknowledged)
-        found: Lookup = await cache.lookup("+".join(tables), tables)
-        if found.payload is not None:
-            history.check(tables, found.payload, required)
-            continue
-        await asyncio.sleep(dice.random() * 0.002)
-        rows = history.shown(tables)
-        await asyncio.sleep(dice.random() * 0.004)
-        if found.ticket is not None:
-            cache.service.results.fill(found.ticket, rows, 30.0)
-
-
-async def _writer(cache: Cache, history: History, table: str, dice: random.Random) -> None:
-    while not history.over:
-        await asyncio.sleep(dice.random() * 0.02)
-        await cache.move(table)
-        await asyncio.sleep(dice.random() * 0.003)
-        history.committed[table] += 1
-        version = history.committed[table]
-        await asyncio.sleep(dice.random() * 0.002)
-        await cache.move(table)
-        history.acknowledged[table] = max(history.acknowledged[table], version)
-
-
 async def _run(caches: list[Cache], trouble: Callable[[], None] | None) -> History:
-    history = History()
-    dice = random.Random(11)
-    async with asyncio.TaskGroup() as group:
-        for cache in caches:
-            for _ in range(8):
-                group.create_task(_reader(cache, history, dice))
-            for table in TABLES:
-                group.create_task(_writer(cache, history, table, dice))
+    async def troubles() -> None:
         ends = asyncio.get_running_loop().time() + SECONDS
         while asyncio.get_running_loop().time() < ends:
             await asyncio.sleep(0.2)
             if trouble is not None:
                 trouble()
-        history.over = True
-    return history
+
+    return await under_load(caches, troubles())
 
 
 async def test_two_processes(

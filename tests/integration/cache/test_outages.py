@@ -1,6 +1,7 @@
 """Redis killed, frozen, cut off, full or not ours: the cache is bypassed, never trusted."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable
@@ -136,8 +137,9 @@ async def test_a_flood_of_large_fills_into_a_frozen_redis_is_dropped(
     await cache.lookup()
     found = await cache.lookup()
     own_redis.freeze()
+    noise = os.urandom(1 << 20)  # not to be compressed
     for _ in range(60):
-        cache.fill(found, bytes(1 << 20))
+        cache.fill(found, noise)
         await asyncio.sleep(0)
     assert cache.service.results.statistics.dropped_fills >= 30
     own_redis.thaw()

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from pydantic import SecretStr
 
+from proxy.cache.codec import Codec
 from proxy.cache.keys import KeySpace
+from proxy.cache.manager import CacheManager
 from tests.integration.cache.caches import DATABASE, ORDERS, Cache, digest
 from tests.integration.cache.servers import OwnRedis
 
@@ -124,6 +127,58 @@ async def test_a_large_result(cache: Cache) -> None:
     assert (await cache.lookup()).payload == rows
 
 
+ROWS = b"".join(b"row %d of many that are alike;" % number for number in range(3000))
+
+
+async def test_long_results_are_compressed(
+    own_redis: OwnRedis, start_caches: Callable[..., Cache]
+) -> None:
+    cache, never = start_caches(own_redis.url), start_caches(own_redis.url, compress_above=0)
+    await cache.up()
+    await never.up()
+    await cache.store(ROWS)
+    client = own_redis.client()
+    compressed = client.strlen(ENTRY)
+    assert compressed < len(ROWS) / 4
+    hit = await never.lookup()  # who doesn't compress reads it all the same
+    assert (hit.payload, hit.reason) == (ROWS, "hit")
+    await cache.move("orders")
+    assert (await cache.lookup()).reason == "invalidated"
+    await never.store(ROWS)
+    assert client.strlen(ENTRY) > len(ROWS)
+    assert (await cache.lookup()).payload == ROWS
+
+
+async def test_encrypted_results(own_redis: OwnRedis, start_caches: Callable[..., Cache]) -> None:
+    key, another = SecretStr("ab" * 32), SecretStr("cd" * 32)
+    one, two, other, without = caches = [
+        start_caches(own_redis.url, encryption_key=secret) for secret in (key, key, another, None)
+    ]
+    for cache in caches:
+        await cache.up()
+    await one.store(ROWS)
+    await one.store(b"a secret row", "short")
+    client = own_redis.client()
+    short = KEYS.result("orders", digest("short"))
+    assert b"row" not in client.get(ENTRY) + client.get(short)
+    assert client.strlen(ENTRY) < len(ROWS) / 4
+    assert (await two.lookup()).payload == ROWS
+    assert (await two.lookup("short")).payload == b"a secret row"
+    for stranger in (other, without):
+        assert (await stranger.lookup()).reason == "entry of another version or key"
+    await without.store(b"forged", "short")
+    assert (await one.lookup("short")).reason == "entry of another version or key"
+    manager = CacheManager.from_url(
+        own_redis.url, "penstock", DATABASE, codec=Codec(0, b"\xab" * 32)
+    )
+    try:
+        await manager.set("greeting", b"hello row")
+        assert await manager.get("greeting") == b"hello row"
+        assert b"row" not in client.get(KEYS.application("greeting"))
+    finally:
+        await manager.close()
+
+
 async def test_a_thousand_lookups_at_once(cache: Cache) -> None:
     await cache.store(b"0", "q0")
     for i in range(1, 50):
@@ -149,8 +204,9 @@ async def test_a_damaged_entry_is_a_miss_and_is_replaced(cache: Cache, own_redis
         client.set(ENTRY, damaged)
         found = await cache.lookup()
         assert found.payload is None
-        assert found.reason in ("damaged entry", "invalidated"), damaged
+        assert found.reason == "damaged entry", damaged
         assert found.ticket is not None
+    assert cache.service.results.statistics.misses["damaged entry"] == len(_damaged(entry))
     cache.fill(found, b"again")
     assert (await cache.lookup()).payload == b"again"
 
@@ -159,8 +215,8 @@ async def test_an_entry_of_another_version_is_a_miss(cache: Cache, own_redis: Ow
     await cache.store(b"rows")
     client = own_redis.client()
     entry = client.get(ENTRY)
-    client.set(ENTRY, entry[:1] + b"\x02" + entry[2:])
-    assert (await cache.lookup()).reason == "damaged entry"
+    client.set(ENTRY, entry[:1] + b"\x01" + entry[2:])
+    assert (await cache.lookup()).reason == "entry of another version or key"
 
 
 async def test_an_entry_under_another_key_is_a_miss(cache: Cache, own_redis: OwnRedis) -> None:

@@ -81,6 +81,7 @@ class Person:
             self.resets_all,
             self.prepares,
             self.runs_prepared,
+            self.executes_prepared,
         ]
 
     async def ask(self, sql: str) -> None:
@@ -169,6 +170,13 @@ class Person:
     async def runs_prepared(self) -> None:
         for name, expected in self.prepared.items():
             reply = await self.connection.ask(bind(name=name), execute(), SYNC)
+            assert reply.value == expected
+
+    async def executes_prepared(self) -> None:
+        """The same in SQL."""
+        for name, expected in self.prepared.items():
+            assert (await self.connection.query(f"EXECUTE {name}")).value == expected
+            reply = await self.connection.ask(run(f"EXECUTE {name}"), SYNC)
             assert reply.value == expected
 
     async def check(self, after: str) -> None:

@@ -15,6 +15,7 @@ from tests.integration.session.hearing import (
     heard_in,
     hears,
     hears_nothing_before,
+    notification,
 )
 from tests.integration.session.raw import (
     FLUSH,
@@ -25,6 +26,7 @@ from tests.integration.session.raw import (
     describe,
     execute,
     parse,
+    query,
     run,
 )
 from tests.proxies import Proxy, running_proxy
@@ -210,6 +212,50 @@ async def test_its_own_notifications_come_before_it_is_ready(two: Proxy, sql: st
         await one.query("BEGIN")
         assert heard_in(await one.query(sql)) == []
         assert heard_in(await one.query("COMMIT")) == [("own", "x")]
+
+
+@pytest.mark.parametrize("sql", ["NOTIFY named", "SELECT pg_notify('named', '')"])
+async def test_senders_have_the_number_that_they_were_told(either: Proxy, sql: str) -> None:
+    async with client(either) as one, client(either) as other, client(either) as third:
+        for each in (one, other):
+            await each.query("LISTEN named")
+        for _ in range(10):
+            for speaker in (one, other, third):
+                reply = await speaker.query(sql)
+                told = {one: 0, other: 0, speaker: 0}
+                for message in (m for m in reply.messages if m.kind == "A"):
+                    told[speaker] = int.from_bytes(message.body[:4])
+                for each in {one, other} - {speaker}:
+                    told[each] = int.from_bytes((await each.receive()).body[:4])
+                assert told[one] == told[other] == speaker.process_id
+
+
+async def test_a_sender_that_its_trigger_makes_is_no_client(two: Proxy) -> None:
+    """It isn't known who of those that had the backend has notified: nobody must take it for its
+    own."""
+    with superuser_connection(two.database.stack.primary, two.database.name) as direct:
+        direct.execute("CREATE TABLE told (n int)")
+        direct.execute(
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN NOTIFY quietly; RETURN NULL; END $$"
+        )
+        direct.execute("CREATE TRIGGER tell AFTER INSERT ON told EXECUTE FUNCTION tell()")
+        direct.execute("GRANT ALL ON told TO public")
+    async with client(two) as one, client(two) as other:
+        await one.query("LISTEN quietly")
+        for _ in range(20):
+            other.send(query("INSERT INTO told VALUES (1)"))
+            own = await one.query("NOTIFY quietly, 'own'")
+            await other.until("Z")
+            numbers = {
+                notification(message)[1]: int.from_bytes(message.body[:4])
+                for message in own.messages
+                if message.kind == "A"
+            }
+            while len(numbers) < 2:
+                message = await one.receive()
+                numbers[notification(message)[1]] = int.from_bytes(message.body[:4])
+            assert numbers["own"] == one.process_id != numbers[""]
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,15 @@ def test_bypasses_of_the_session_and_of_the_cache_add_up() -> None:
     cache.bypasses["redis is away"] = 3
     cache.hits = 7
     cache.rules["catalogue"].hits = 5
+    cache.rules["catalogue"].reads, cache.rules["catalogue"].read_seconds = 2, 0.3
     metrics = scraped(Observed(counters, cache=cache, cache_up=lambda: False))
     name = "penstock_cache_bypasses_total"
     assert metrics.get_sample_value(name, {"reason": "redis is away"}) == 4
     assert metrics.get_sample_value(name, {"reason": "transaction has written"}) == 2
     assert metrics.get_sample_value("penstock_cache_hits_total") == 7
-    assert metrics.get_sample_value("penstock_cache_rule_hits_total", {"rule": "catalogue"}) == 5
+    rule = {"rule": "catalogue"}
+    assert metrics.get_sample_value("penstock_cache_rule_hits_total", rule) == 5
+    assert metrics.get_sample_value("penstock_cache_rule_saved_seconds", rule) == 0.75
     assert metrics.get_sample_value("penstock_cache_up") == 0
 
 

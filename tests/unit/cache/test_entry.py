@@ -1,40 +1,11 @@
-"""The bytes of entries, their keys, and the digests that name them."""
+"""The keys of entries, and the digests that name them."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from proxy.cache.entry import decode, encode, entry_digest, token_source
+from proxy.cache.entry import entry_digest, token_source
 from proxy.cache.keys import KeySpace, escape_glob
 
 DIGEST = entry_digest(b"context", b"request")
-
-
-@given(st.integers(0, 20), st.binary(max_size=300))
-def test_what_is_encoded_decodes(count: int, payload: bytes) -> None:
-    epochs = b"".join(token() for token in [token_source()] * count)
-    assert decode(DIGEST, b"".join(encode(DIGEST, epochs, payload))) == (epochs, payload)
-
-
-@given(st.binary(max_size=200))
-def test_foreign_bytes_are_no_entry(entry: bytes) -> None:
-    assert decode(DIGEST, entry) is None
-
-
-@given(st.binary(min_size=1, max_size=50), st.data())
-def test_one_changed_bit_is_no_entry(payload: bytes, data: st.DataObject) -> None:
-    epochs = token_source()()
-    entry = bytearray(b"".join(encode(DIGEST, epochs, payload)))
-    at = data.draw(st.integers(0, len(entry) - 1))
-    entry[at] ^= 1 << data.draw(st.integers(0, 7))
-    decoded = decode(DIGEST, bytes(entry))
-    # A changed epoch shows when it is compared with the current one.
-    assert decoded is None or decoded[0] != epochs
-
-
-def test_an_entry_belongs_to_its_digest() -> None:
-    entry = b"".join(encode(DIGEST, b"", b"rows"))
-    assert decode(entry_digest(b"context", b"another"), entry) is None
 
 
 def test_digests_tell_context_and_request_apart() -> None:

@@ -73,6 +73,9 @@ class Server:
         value: bytes | None = self.data.get(key, {}).get(field)
         return value
 
+    def hlen(self, key: bytes) -> int:
+        return len(self.data.get(key, {}))
+
     def hgetall(self, key: bytes) -> dict[bytes, bytes]:
         return dict(self.data.get(key, {}))
 
@@ -104,6 +107,10 @@ class Server:
     def pttl(self, key: bytes) -> int:
         return round(LIFE * 1000) if key in self.data else -2
 
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self.data.get(key)
+        return value
+
     def mget(self, *keys: bytes) -> list[bytes | None]:
         return [self.data.get(key) for key in keys]
 
@@ -113,7 +120,7 @@ class Server:
         self.data.update(zip(pairs[::2], pairs[1::2], strict=True))
         return b"OK"
 
-    def set(self, key: bytes, value: bytes, condition: bytes) -> bytes | None:
+    def set(self, key: bytes, value: bytes, condition: bytes, *_life: bytes) -> bytes | None:
         assert condition == b"NX"
         if key in self.data:
             return None
@@ -151,6 +158,7 @@ class ModelLink:
         self.state = LinkState.CONNECTING
         self.request: Request = self._refuse
         self.congested = False
+        self.resting = False
         self.cache: ResultCache
         self.alive = True
         """The server knows this connection; the process may not have noticed that it doesn't."""

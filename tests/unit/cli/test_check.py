@@ -47,6 +47,13 @@ def test_files_of_tls_are_looked_at(tmp_path: Path) -> None:
     result = penstock("check", "--config", "my.toml", directory=tmp_path)
     assert result.returncode == 1
     assert "client_tls.cert_file: my.crt can't be read: No such file" in result.stderr
+    (tmp_path / "my.toml").write_text(
+        '[[auth.users]]\nname = "app"\npassword = "pw"\n[database.app.primary]\n'
+        '[cache]\nredis = "rediss://h"\n[cache.tls]\nca_file = "my-ca.crt"\n'
+    )
+    result = penstock("check", "--config", "my.toml", directory=tmp_path)
+    assert result.returncode == 1
+    assert "cache.tls.ca_file: my-ca.crt can't be read: No such file" in result.stderr
 
 
 def test_version() -> None:

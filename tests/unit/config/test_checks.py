@@ -13,6 +13,8 @@ BASE = {
 SHARDED = "[database.app.sharding]\nenabled = true\nshards = [{ port = 1 }, { port = 2 }]\n"
 TABLE = '[[sharding.table]]\nname = "t"\nkey = "k"\n'
 REDIS = '[cache]\nredis = "redis://localhost"\n'
+INVALIDATION = '[[cache.invalidation]]\nname = "i"\nwrites = ["t"]\n'
+RULE = REDIS + '[[cache.rule]]\nname = "r"\ntables = ["t"]\n'
 
 
 def messages(directory: Path, **parts: str) -> list[tuple[str, str]]:
@@ -154,6 +156,41 @@ def test_the_base_is_right(tmp_path: Path) -> None:
             'the name "r" is taken by an earlier entry: names must differ',
         ),
         (
+            {"cache": RULE + 'ttl = "5s"\njitter = "5s"\n'},
+            "cache.rule[0].jitter",
+            "leaves nothing of the ttl of 5 s",
+        ),
+        (
+            {"cache": RULE + 'ttl = "5s"\nempty_ttl = "6s"\n'},
+            "cache.rule[0].empty_ttl",
+            "is longer than the ttl of 5 s, which is the longest life",
+        ),
+        (
+            {"cache": RULE + 'databases = ["app", "aps*"]\n'},
+            "cache.rule[0].databases[1]",
+            "matches no [database.NAME]",
+        ),
+        (
+            {"cache": RULE + 'users = ["nobody"]\n'},
+            "cache.rule[0].users[0]",
+            "matches no [[auth.users]]",
+        ),
+        (
+            {"cache": REDIS + INVALIDATION},
+            "cache.invalidation[0]",
+            'the rule "i" invalidates nothing: give it tables or keys',
+        ),
+        (
+            {"cache": REDIS + INVALIDATION + 'keys = ["k:*"]\nat_once = false\n'},
+            "cache.invalidation[0].at_once",
+            "false needs a delay",
+        ),
+        (
+            {"cache": INVALIDATION + 'keys = ["k:*"]\n'},
+            "cache.invalidation[0]",
+            "has nothing to invalidate: no Redis is named",
+        ),
+        (
             {"cache": '[[cache.rule]]\nname = "r"\ntables = ["t"]\n'},
             "cache.redis",
             "is not set and there are [[cache.rule]]s: nowhere to keep results",
@@ -176,6 +213,8 @@ def test_finds(tmp_path: Path, parts: dict[str, str], key: str, message: str) ->
         {"server": '[server]\nlisten = "h:0"\nhttp_listen = "h:0"\n'},
         {"server": '[server]\nlisten = "a:1"\nhttp_listen = "b:1"\n'},
         {"cache": '[[cache.rule]]\nname = "r"\ntables = ["t"]\nenabled = false\n'},
+        {"cache": REDIS + INVALIDATION + 'tables = ["u"]\ndelay = "1s"\nat_once = false\n'},
+        {"cache": RULE + 'databases = ["a*"]\njitter = "1s"\nempty_ttl = "0s"\n'},
         {
             "rules": REDIS
             + '[[cache.rule]]\nname = "r"\ntables = ["t"]\n'

@@ -241,6 +241,18 @@ def test_includes_and_quotes(tmp_path: Path) -> None:
     assert settings.databases["c"].primary.host == "z"
 
 
+def test_a_user_list_that_can_not_be_read(tmp_path: Path) -> None:
+    """Often only PgBouncer's own account may: all else is made all the same."""
+    path = tmp_path / "pgbouncer.ini"
+    path.write_text(
+        "[databases]\na = host=h\n[pgbouncer]\nauth_file = nowhere.txt\nadmin_users = ann\n"
+    )
+    text = from_pgbouncer(path).render()
+    assert f'auth_file = "{tmp_path / "nowhere.txt"}"' in text
+    assert "nowhere.txt: can't be read" in text
+    assert "[database.a.primary]" in text
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -252,7 +264,6 @@ def test_includes_and_quotes(tmp_path: Path) -> None:
         ("[other]\na = b\n", "[other] is no section"),
         ("%include nowhere.ini\n", "nowhere.ini: can't be read"),
         ("%include pgbouncer.ini\n", "include each other"),
-        ("[pgbouncer]\nauth_file = nowhere.txt\n", "nowhere.txt: can't be read"),
     ],
 )
 def test_what_is_no_pgbouncer_ini(tmp_path: Path, text: str, said: str) -> None:

@@ -139,6 +139,18 @@ def test_the_redis_url_may_come_from_a_secret_and_is_not_in_repr(project: Projec
     assert "s3cret" not in repr(settings)
 
 
+def test_a_wrong_key_is_an_error_that_does_not_show_it(project: Project) -> None:
+    project.write("config.toml", MINIMAL + '[cache]\nencryption_key = "file:key"\n')
+    project.write("key", "s3cret")
+    (problem,) = project.problems()
+    assert (problem.key, "s3cret" in str(problem)) == ("cache.encryption_key", False)
+    assert "openssl rand -base64 32" in problem.message
+    project.write("key", "00" * 32 + "\n")
+    key = project.load({}).cache.encryption_key
+    assert key is not None
+    assert key.get_secret_value() == "00" * 32
+
+
 # The environment
 
 

@@ -118,14 +118,9 @@ def test_more_than_may_be_can_not_be_kept(text: str, path: tuple[str | int, ...]
     [
         ("[limits]\nnode_connections = 3", ("limits", "node_connections")),
         ("[database.app]\nmax_connections = 3", ("database", "app", "max_connections")),
-        ("[database.app.pool]\nsize = 3", ("database", "app", "pool", "size")),
         (
             "[[auth.users]]\nname = 'ann'\nmax_client_connections = 3",
             ("auth", "users", 0, "max_client_connections"),
-        ),
-        (
-            "[[auth.users]]\nname = 'ann'\n[auth.users.pool]\nsize = 3",
-            ("auth", "users", 0, "pool", "size"),
         ),
     ],
 )
@@ -134,7 +129,7 @@ def test_limits_must_suffice_for_all_workers(text: str, path: tuple[str | int, .
     assert [one.path for one in find(settings) if "divided" in one.message] == [path]
 
 
-def test_an_override_without_a_size_has_that_of_all() -> None:
-    text = "[server]\nworkers = 32\n[pool]\nsize = 64\n[database.app.pool]\nmode = 'session'"
+def test_a_pool_may_be_smaller_than_there_are_workers() -> None:
+    text = "[server]\nworkers = 32\n[pool]\nsize = 1\n[database.app.pool]\nsize = 3"
     settings = Settings.model_validate(tomllib.loads(text))
     assert not [one for one in find(settings) if "divided" in one.message]

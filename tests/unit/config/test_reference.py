@@ -50,7 +50,7 @@ def test_the_examples_together_load(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("\n".join(parts.values()))
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "ops").write_text("pw\n")
-    settings = load(tmp_path / "config.toml", {"APP_PASSWORD": "pw"})
+    settings = load(tmp_path / "config.toml", {"APP_PASSWORD": "pw", "CACHE_KEY": "00" * 32})
     assert len(settings.databases["app"].sharding.shards) == 2
 
 

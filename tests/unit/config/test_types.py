@@ -1,5 +1,6 @@
 """Value types: what is read, what is refused, and that what is written reads back the same."""
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.config.types import (
     HostPort,
     check_redis_url,
+    key_bytes,
     parse_duration,
     parse_host_port,
     parse_size,
@@ -61,13 +63,25 @@ def test_wrong_addresses(wrong: Any) -> None:
         parse_host_port(wrong)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://u:p@h:1/2", "redis://:p@[::1]:1"])
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "rediss://u:p@h:1/2", "redis://:p@[::1]:1", "unix:///s", "unix://:p@/s?db=1"],
+)
 def test_redis_urls(url: str) -> None:
     assert check_redis_url(url) == url
 
 
 @pytest.mark.parametrize(
-    "url", ["h:6379", "http://h", "redis://", "redis://h:port", "redis://h:99999"]
+    "url",
+    [
+        "h:6379",
+        "http://h",
+        "redis://",
+        "redis://h:port",
+        "redis://h:99999",
+        "unix://",
+        "redis://h/x",
+    ],
 )
 def test_wrong_redis_urls(url: str) -> None:
     with pytest.raises(ValueError, match="must be"):
@@ -83,3 +97,17 @@ def test_a_written_duration_reads_back(seconds: float) -> None:
 @given(st.integers(0, 1 << 45))
 def test_a_written_size_reads_back(size: int) -> None:
     assert parse_size(write_size(size).strip('"')) == size
+
+
+@pytest.mark.parametrize("text", ["00" * 32, "AA" * 32, b64encode(bytes(range(32))).decode()])
+def test_keys(text: str) -> None:
+    assert len(key_bytes(text)) == 32
+
+
+@pytest.mark.parametrize(
+    "text", ["", "secret", "0g" * 32, "00" * 31, b64encode(bytes(31)).decode()]
+)
+def test_wrong_keys(text: str) -> None:
+    with pytest.raises(ValueError, match="must be 32 random bytes") as caught:
+        key_bytes(text)
+    assert not text or text not in str(caught.value)

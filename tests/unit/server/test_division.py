@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.pooling import database_caps, pool_settings, user_caps
 from proxy.config.settings import Settings
-from proxy.server.fleet.division import worker_settings
+from proxy.server.fleet.division import rounded_up, worker_settings
 
 TEXT = """
 [server]
@@ -89,3 +89,12 @@ def test_opening_connections(total: int, workers: int, shares: list[int]) -> Non
     settings = Settings.model_validate({"server": {"max_opening_connections": total}})
     each = [worker_settings(settings, index, workers) for index in range(workers)]
     assert [one.server.max_opening_connections for one in each] == shares
+
+
+def test_a_pool_has_one_connection_in_each_worker_at_least() -> None:
+    small = Settings.model_validate(tomllib.loads(TEXT.replace("size = 5", "size = 1")))
+    parts = [worker_settings(small, index, 3) for index in range(3)]
+    assert [pool_settings(one, "app", "ann").size for one in parts] == [1, 1, 1]
+    assert [pool_settings(one, "app", "bob").size for one in parts] == [4, 3, 3]
+    assert rounded_up(small) == ["auth.users.ann.pool"]
+    assert rounded_up(WHOLE) == []

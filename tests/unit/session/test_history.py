@@ -28,20 +28,20 @@ def history(*writes: tuple[int | None, float, float | None]) -> History:
 def test_reads_around_a_write(state: int | None, began: float, ended: float, right: bool) -> None:
     made = history((1, 0.0, 0.5), (2, 3.0, 4.5))
     made.saw("k", state, began, ended, "reader")
-    assert (not list(made.violations())) is right
+    assert (not made.wrong) is right
 
 
 @pytest.mark.parametrize("state", [1, 2, 3])
 def test_a_write_of_unknown_outcome_demands_nothing(state: int) -> None:
     made = history((1, 0.0, 0.5), (2, 1.0, None), (3, 2.0, None))
     made.saw("k", state, 9.0, 9.1, "reader")
-    assert not list(made.violations())
+    assert not made.wrong
 
 
 def test_after_an_acknowledged_write_earlier_unknown_ones_explain_nothing() -> None:
     made = history((1, 0.0, 0.5), (2, 1.0, None), (3, 2.0, 2.5))
     made.saw("k", 2, 3.0, 3.1, "reader")
-    (violation,) = made.violations()
+    (violation,) = made.wrong
     assert violation.floor == 3
     assert violation.age == 0.5
 
@@ -50,4 +50,4 @@ def test_a_deleted_row_may_be_absent_and_must_not_come_back() -> None:
     made = history((1, 0.0, 0.5), (None, 1.0, 1.5))
     made.saw("k", None, 2.0, 2.1, "right")
     made.saw("k", 1, 2.0, 2.1, "wrong")
-    assert [each.read.reader for each in made.violations()] == ["wrong"]
+    assert [each.read.reader for each in made.wrong] == ["wrong"]

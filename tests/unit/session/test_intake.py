@@ -165,7 +165,18 @@ def test_a_long_message_waits_for_its_end() -> None:
         b"Q\0\0\0\3",
         b"Q\0\0\0\0\0",
         b"Q\xff\xff\xff\xff",
-        b"Q\0\0\0\6xy",
+    ],
+)
+def test_violations(garbage: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        batches(garbage)
+    with pytest.raises(ProtocolViolation):
+        batches(*bytewise(garbage))
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
         b"P\0\0\0\4",
         b"P\0\0\0\6ab",
         b"P\0\0\0\x07a\0b",
@@ -177,11 +188,17 @@ def test_a_long_message_waits_for_its_end() -> None:
         b"C\0\0\0\5S",
     ],
 )
-def test_violations(garbage: bytes) -> None:
-    with pytest.raises(ProtocolViolation):
-        batches(garbage)
-    with pytest.raises(ProtocolViolation):
-        batches(*bytewise(garbage))
+def test_what_is_malformed_inside_is_the_servers_to_refuse(garbage: bytes) -> None:
+    for found in batches(garbage + raw.SYNC), batches(*bytewise(garbage + raw.SYNC)):
+        (batch,) = found
+        assert batch.payload == garbage + raw.SYNC
+        assert batch.unseen
+        assert not batch.bound
+
+
+def test_a_query_without_its_end_has_no_text() -> None:
+    (batch,) = batches(b"Q\0\0\0\6xy")
+    assert (batch.end, batch.payload, batch.text) == (QUERY, b"Q\0\0\0\6xy", None)
 
 
 @given(st.binary(max_size=200), POINTS)

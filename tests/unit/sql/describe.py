@@ -85,5 +85,7 @@ def _hints(hints: Hints) -> Iterator[str]:
         yield "cache" if hints.cache else "nocache"
     if hints.ttl_seconds is not None:
         yield f"ttl={hints.ttl_seconds:g}"
+    if hints.refresh:
+        yield "refresh"
     if hints.unknown:
         yield f"unknown: {' '.join(hints.unknown)}"

@@ -2,7 +2,16 @@
 
 import pytest
 
-from proxy.sql.setters import LEFTOVERS, UNTOLD, effects_of, named, setters, settings_of, unseen
+from proxy.sql.setters import (
+    LEFTOVERS,
+    SCHEMA,
+    UNTOLD,
+    effects_of,
+    named,
+    setters,
+    settings_of,
+    unseen,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,22 @@ def test_functions_change_what_those_that_they_call_change() -> None:
     found = setters({"inner": frozenset({"my.own"}), "nothing": frozenset()}, bodies)
     assert found == dict.fromkeys(("inner", "outer", "outermost"), frozenset({"my.own"}))
     assert setters({}, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "changes"),
+    [
+        ("BEGIN EXECUTE 'CREATE OR REPLACE VIEW v AS ' || text; END", True),
+        ("BEGIN EXECUTE text; END", True),
+        ("BEGIN ALTER TABLE a ADD b int; END", True),
+        ("REFRESH MATERIALIZED VIEW a", True),
+        ("BEGIN CREATE TEMP TABLE a (b int); END", False),
+        ("BEGIN EXECUTE format('INSERT INTO %I VALUES (1)', a); END", False),
+        ("BEGIN UPDATE created SET alteration = 1; END -- drop", False),
+    ],
+)
+def test_what_may_change_the_schema(body: str, changes: bool) -> None:
+    assert (SCHEMA in effects_of(body)) == changes
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psycopg
@@ -119,22 +120,22 @@ class Reader:
         self.proxy = proxy
         self.connection = psycopg.connect(proxy.dsn(), autocommit=True, prepare_threshold=None)
 
-    def read(self, sql: str) -> list[tuple[object, ...]]:
+    def read(self, sql: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql.encode()).fetchall()
 
     def hits(self) -> float:
         return metric(self.proxy, "penstock_cache_hits_total")
 
-    def _seen(self, sql: str) -> list[tuple[object, ...]] | None:
+    def _seen(self, sql: str) -> list[tuple[Any, ...]] | None:
         """As `read`; None where a replica hasn't heard of the table yet."""
         try:
             return self.read(sql)
         except psycopg.errors.UndefinedTable:
             return None
 
-    def keep(self, sql: str) -> list[tuple[object, ...]]:
+    def keep(self, sql: str) -> list[tuple[Any, ...]]:
         """Read until the answer comes from the cache."""
-        kept: list[tuple[object, ...]] = []
+        kept: list[tuple[Any, ...]] = []
 
         def hit() -> bool:
             before = self.hits()
@@ -144,7 +145,7 @@ class Reader:
         eventually(hit, f"a hit of {sql}")
         return kept
 
-    def sees(self, sql: str, rows: list[tuple[object, ...]]) -> None:
+    def sees(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
         """Return once the answer is this; it must be so within the feed's lag, and the entries'
         life is too long to wait for."""
         eventually(lambda: self._seen(sql) == rows, f"{sql} gives {rows}")
