@@ -22,6 +22,8 @@ INTERPRETED = {"__init__.py", "contexts.py", "kernel.py", "manager.py"}
 the standard library)."""
 IN_C = ("net/_kernel", "wire/_scan", "sql/_skeleton")
 """What loops over bytes or calls the kernel; each has its equal in Python beside it."""
+COLD = str(Path("proxy", "cold.h").resolve())
+"""Tells the C compiler which of mypyc's functions are seldom called, with the code that does."""
 COMPILED_MODULES = (
     "wire/framing.py",
     "wire/messages.py",
@@ -83,6 +85,7 @@ def extensions() -> list[object]:
     if sys.platform == "linux":
         for one in compiled:  # calls from file to file of the one library need no detour
             one.extra_compile_args.append("-fno-semantic-interposition")
+            one.extra_compile_args += ["-include", COLD]
             one.extra_link_args.append("-Wl,-Bsymbolic-functions")
     return [*compiled, *(_in_c(module) for module in IN_C)]
 
@@ -135,7 +138,7 @@ def _shared_by_all(include_dirs: Sequence[str]) -> list[Path]:
     """What every object depends on: the headers that mypyc makes and brings, and this file."""
     folders = [Path("build"), *map(Path, include_dirs)]
     found = [one for folder in folders for one in folder.glob("*.h")]
-    return [*found, Path("setup.py"), Path("requirements-build.txt")]
+    return [*found, Path("setup.py"), Path(COLD), Path("requirements-build.txt")]
 
 
 def _changed_at(file: str | Path) -> float:

@@ -79,7 +79,7 @@ class Bench:
 
     def __init__(self, wires: Wires) -> None:
         self._wires = wires
-        self._context = _context()
+        self._context = context()
         self._servers: dict[int, Channel] = {}
         for node in self._context.topology.nodes():
             pool = self._context.pool_of(node, USER)
@@ -88,7 +88,7 @@ class Bench:
             )
             descriptor, channel = _open(backend)
             backend.connection_made(channel)
-            wires.incoming[descriptor] = _message(b"R", b"\0\0\0\0") + _message(b"Z", b"I")
+            wires.incoming[descriptor] = message(b"R", b"\0\0\0\0") + message(b"Z", b"I")
             channel.readable()
             pool.backends.add(backend)
             pool.release(backend)
@@ -108,13 +108,17 @@ class Bench:
         self._servers[server].readable()
 
 
-def _context() -> DatabaseContext:
-    settings = Settings.model_validate(_SETTINGS)
+def context(replicas: bool = True) -> DatabaseContext:
+    """Of a database that nobody watches, with replicas that are always fit to read from."""
+    database = dict(_SETTINGS["database"]["app"])
+    if not replicas:
+        del database["replicas"]
+    settings = Settings.model_validate({**_SETTINGS, "database": {"app": database}})
     auth = AuthState(load_auth(settings))
-    context = Database("app", settings, auth, None, Security(settings)).context
-    for replica in context.topology.replicas:
+    made = Database("app", settings, auth, None, Security(settings)).context
+    for replica in made.topology.replicas:
         replica.healthy, replica.fresh_until, replica.lag_seconds = True, float("inf"), 0.0
-    return context
+    return made
 
 
 def _open(protocol: ChannelProtocol) -> tuple[int, Channel]:
@@ -122,28 +126,29 @@ def _open(protocol: ChannelProtocol) -> tuple[int, Channel]:
     return sock.fileno(), Channel(sock, protocol, poller())
 
 
-def _message(kind: bytes, body: bytes) -> bytes:
+def message(kind: bytes, body: bytes) -> bytes:
+    """A message of the protocol."""
     return kind + (len(body) + 4).to_bytes(4) + body
 
 
-_SYNC = _message(b"S", b"")
+_SYNC = message(b"S", b"")
 _SELECT = b"SELECT abalance FROM pgbench_accounts WHERE aid = "
 _ROW = (
-    _message(b"T", b"\0\1abalance\0" + bytes(18))
-    + _message(b"D", b"\0\1\0\0\0\1" + b"0")
-    + _message(b"C", b"SELECT 1\0")
-    + _message(b"Z", b"I")
+    message(b"T", b"\0\1abalance\0" + bytes(18))
+    + message(b"D", b"\0\1\0\0\0\1" + b"0")
+    + message(b"C", b"SELECT 1\0")
+    + message(b"Z", b"I")
 )
-_DESCRIBED = _message(b"t", b"\0\1\0\0\0\x17") + _message(b"T", b"\0\1abalance\0" + bytes(18))
-_PARSED, _BOUND = _message(b"1", b""), _message(b"2", b"")
+_DESCRIBED = message(b"t", b"\0\1\0\0\0\x17") + message(b"T", b"\0\1abalance\0" + bytes(18))
+_PARSED, _BOUND = message(b"1", b""), message(b"2", b"")
 
 
 def _execution(statement: bytes) -> bytes:
     """As pgbench sends it: one parameter as text, results as text."""
     return (
-        _message(b"B", b"\0" + statement + b"\0\0\0\0\1\0\0\0\x0512345\0\0")
-        + _message(b"D", b"P\0")
-        + _message(b"E", bytes(5))
+        message(b"B", b"\0" + statement + b"\0\0\0\0\1\0\0\0\x0512345\0\0")
+        + message(b"D", b"P\0")
+        + message(b"E", bytes(5))
         + _SYNC
     )
 
@@ -159,13 +164,12 @@ class Case:
 
 def cases() -> list[Case]:
     """pgbench's select by key in its three modes, the simple one with and without new literals."""
-    same = _message(b"Q", _SELECT + b"12345;\0")
+    same = message(b"Q", _SELECT + b"12345;\0")
     new = [
-        _message(b"Q", _SELECT + b"%d;\0" % (number * 7919 % 800_000))
-        for number in range(_DISTINCT)
+        message(b"Q", _SELECT + b"%d;\0" % (number * 7919 % 800_000)) for number in range(_DISTINCT)
     ]
-    parse = _message(b"P", b"\0" + _SELECT + b"$1;\0\0\0")
-    prepare = _message(b"P", b"P_0\0" + _SELECT + b"$1;\0\0\0") + _SYNC
+    parse = message(b"P", b"\0" + _SELECT + b"$1;\0\0\0")
+    prepare = message(b"P", b"P_0\0" + _SELECT + b"$1;\0\0\0") + _SYNC
     prepared = (_execution(b"P_0"), _BOUND + _ROW)
     return [
         Case("simple, new literals", [(query, _ROW) for query in new]),
@@ -175,7 +179,7 @@ def cases() -> list[Case]:
             "prepared",
             [prepared],
             opening=[
-                (prepare, _PARSED + _message(b"Z", b"I")),
+                (prepare, _PARSED + message(b"Z", b"I")),
                 (prepared[0], _PARSED + _DESCRIBED + prepared[1]),  # the other backend learns of it
                 (prepared[0], _DESCRIBED + prepared[1]),  # and the first is asked what it is
             ],

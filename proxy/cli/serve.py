@@ -21,9 +21,12 @@ def command(config: ConfigOption = Path("config.toml")) -> None:
     from proxy.auth.problems import AuthError
     from proxy.config.load import load
     from proxy.server.systemd import ActivationError
+    from proxy.session.analyst import analyst
     from proxy.wire.errors import PgError
 
     logs.configure(settings.log)
+    if settings.server.workers == 1:
+        analyst.fork()
     try:
         uvloop.run(_serve(settings, lambda: load(config, os.environ)))
     except (AuthError, PgError) as error:  # the latter from a worker

@@ -45,6 +45,7 @@ from proxy.server.signals import SIGNALS
 from proxy.server.vacancies import Vacancies
 from proxy.session import relay, timeouts
 from proxy.session.admission import Admission
+from proxy.session.analyst import analyst
 from proxy.session.login import Console, Reception
 from proxy.session.opening import Entrance, Opening
 from proxy.session.registry import Registry
@@ -154,6 +155,7 @@ class Process:
         else:
             self.receive(settings)
         self._sweeper = spawn(self._sweep(), "pool sweeper")
+        analyst.open()
         collector.settle()
         log.info(
             "listening" if self.seat is None else "serving",
@@ -373,6 +375,7 @@ class Process:
             await database.stop()
         if self.cache is not None:
             await self.cache.close()
+        analyst.close()
         await asyncio.sleep(0)
 
     async def run(self) -> None:

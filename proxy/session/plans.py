@@ -8,8 +8,10 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from proxy.net.clock import clock
 from proxy.routing.explain import explained_statement
 from proxy.routing.plan import Access, Plan
+from proxy.session.analyst import analyst
 from proxy.session.batch import Batch
 from proxy.session.combine import corrected
 from proxy.session.prepared import Prepared
@@ -29,6 +31,17 @@ _ASKS_NOTHING: Final = ("SELECT", "select", "INSERT", "insert", "UPDATE", "updat
 _LONGEST_KEPT: Final = 16384
 """Bytes of a text whose plan is kept; longer ones are analysed each time."""
 
+_QUICK: Final = 400
+"""Characters that are analysed in about 4 ms at most, so that others hardly notice."""
+
+
+class Unanalysed(Exception):
+    """The text has to be analysed first, which takes too long to be done while others wait."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("a text must be analysed first")
+        self.text = text
+
 
 _versions: Final = count()
 
@@ -45,6 +58,10 @@ class PlanCache:
         of_users: Callable[[str], Planner] | None = None,
     ) -> None:
         self._counters = counters
+        self._round = 0.0
+        """The round in which a text was analysed here."""
+        self._known: dict[str, Analysis] = {}
+        """The analysis of a text that is about to be asked for."""
         self._replace(planner, of_users)
 
     def replace_planner(
@@ -80,10 +97,11 @@ class PlanCache:
         """Both by text, or by skeleton where that tells all; texts have no zero bytes."""
         self._shapes: dict[str, Planned | None] = {}
 
-    def of_text(self, text: bytes, utf8: bool) -> Planned:
+    def of_text(self, text: bytes, utf8: bool, can_wait: bool = False) -> Planned:
         """The plan of a query string and the literals that its shape left out.
 
         `utf8`: whether the client writes UTF-8; otherwise a text that is not ASCII is not judged.
+        `can_wait`: `Unanalysed` may be raised; then `learn` what it says and ask again.
         """
         bones = _skeleton(text)
         planned = self._young.get(bones)
@@ -96,7 +114,7 @@ class PlanCache:
         if planned is None and bones is not text:
             planned, key = self._old.get(text), text
         if planned is None:
-            planned, key = self._make(text, bones, utf8)
+            planned, key = self._make(text, bones, utf8, can_wait)
         if len(text) <= _LONGEST_KEPT and (utf8 or text.isascii()):
             self._keep(key, planned)
         return planned
@@ -106,11 +124,11 @@ class PlanCache:
             self._old, self._young = self._young, {}
         self._young[key] = planned
 
-    def of_prepared(self, prepared: Prepared, utf8: bool) -> Plan:
-        """The plan of a prepared statement, made once per version."""
+    def of_prepared(self, prepared: Prepared, utf8: bool, can_wait: bool = False) -> Plan:
+        """The plan of a prepared statement, made once per version; `can_wait` as in `of_text`."""
         if prepared.plan_version == self.version and prepared.plan is not None:
             return prepared.plan
-        prepared.plan, prepared.literals = self.of_text(prepared.text, utf8)
+        prepared.plan, prepared.literals = self.of_text(prepared.text, utf8, can_wait)
         prepared.plan_version = self.version
         return prepared.plan
 
@@ -129,7 +147,7 @@ class PlanCache:
             prepared.plan_version = -1
         return plan
 
-    def _make(self, text: bytes, bones: bytes, utf8: bool) -> tuple[Planned, bytes]:
+    def _make(self, text: bytes, bones: bytes, utf8: bool, can_wait: bool) -> tuple[Planned, bytes]:
         """The plan, and what to keep it under."""
         if not utf8 and not text.isascii():
             return (self._planner(_unreadable("the text is neither ASCII nor UTF-8")), ()), text
@@ -144,37 +162,51 @@ class PlanCache:
                 return (asks, ()), text
         found = shape(query) if len(query) <= _LONGEST_KEPT else None
         if found is None or not found.constants:
-            return (self._analyse(query), ()), text
-        planned = self._of_shape(found)
+            return (self._analyse(query, can_wait), ()), text
+        planned = self._of_shape(found, can_wait)
         if planned is None:
-            return (self._analyse(query), ()), text
+            return (self._analyse(query, can_wait), ()), text
         if planned[0].shard is None and not planned[0].keyed:
             return planned, bones if bones is text or skeletons.fits(bones, found) else text
-        return self._with_values(query, planned[0], found), text
+        return self._with_values(query, planned[0], found, can_wait), text
 
-    def _of_shape(self, found: Shape) -> Planned | None:
+    def _of_shape(self, found: Shape, can_wait: bool) -> Planned | None:
         """The plan of all texts of this shape, or None where each has its own."""
         if found.text in self._shapes:
             self._counters.plan_hits += 1
             return self._shapes[found.text]
-        plan = self._analyse(found.text)
+        plan = self._analyse(found.text, can_wait)
         planned = (plan, ()) if _depends_on_nothing_else(plan) else None
         if len(self._shapes) >= _GENERATION:
             self._shapes.clear()
         self._shapes[found.text] = planned
         return planned
 
-    def _with_values(self, query: str, plan: Plan, found: Shape) -> Planned:
+    def _with_values(self, query: str, plan: Plan, found: Shape, can_wait: bool) -> Planned:
         """The plan with the constants that tell the shard, or the key."""
         if not all(_says_its_value(literal) for literal in found.literals):
-            return self._analyse(query), ()
+            return self._analyse(query, can_wait), ()
         return plan, tuple(
             None if literal.text is None else literal.text.encode() for literal in found.literals
         )
 
-    def _analyse(self, query: str) -> Plan:
+    def learn(self, query: str, analysis: Analysis | None) -> None:
+        """What an `Unanalysed` text says; None: it is to be analysed here."""
+        self._known = {query: analyse(query) if analysis is None else analysis}
+
+    def _analyse(self, query: str, can_wait: bool) -> Plan:
+        analysis = self._known.pop(query, None)
+        if analysis is None:
+            if can_wait and analyst.at_work and (len(query) > _QUICK or self._has_analysed()):
+                raise Unanalysed(query)
+            analysis = analyse(query)
         self._counters.plan_misses += 1
-        return self._planner(analyse(query))
+        return self._planner(analysis)
+
+    def _has_analysed(self) -> bool:
+        """Whether others have waited in this round already for a text to be analysed."""
+        last, self._round = self._round, clock.round
+        return last == self._round != 0.0
 
 
 _PLAIN_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")

@@ -17,6 +17,7 @@ from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, Plan
 from proxy.routing.route import Target
 from proxy.session import cache_calls, caching, sequences, signals, states
+from proxy.session.analyst import analyst
 from proxy.session.answers import CACHEABLE_SHAPES, answer, failure
 from proxy.session.batch import (
     CLOSES,
@@ -35,7 +36,7 @@ from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.intake import CopyIntake, Intake
 from proxy.session.listening import Listening, listening_is_shared
-from proxy.session.plans import PlanCache
+from proxy.session.plans import PlanCache, Unanalysed
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import (
     ABORTED,
@@ -48,6 +49,7 @@ from proxy.session.transaction import (
 from proxy.session.upstream import Upstream
 from proxy.session.vacancy import Vacancy
 from proxy.sql.calls import CacheCall
+from proxy.sql.statement import Analysis
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
@@ -196,7 +198,35 @@ class Session(Downstream):
             return
         self._started = clock.now()
         self._batch = batch
-        self._plan = plan = self._plan_of(batch)
+        try:
+            self._plan = plan = self._plan_of(batch)
+        except Unanalysed as unanalysed:
+            self._have_analysed(batch, unanalysed.text)
+            return
+        self._start_planned(batch, plan)
+
+    def _have_analysed(self, batch: Batch, text: str) -> None:
+        """Have the text analysed elsewhere, and go on then."""
+        self.state = states.WAITING
+        self.asking = True
+        analyst.ask(text, partial(self._analysed, batch, text))
+
+    def _analysed(self, batch: Batch, text: str, analysis: Analysis | None) -> None:
+        if self.state != states.WAITING or not self.asking or batch is not self._batch:
+            return
+        self._plans().learn(text, analysis)
+        started = self._started
+        self.state = states.IDLE
+        self.asking = False
+        self._running = True  # the batch may be answered at once
+        try:
+            self._start(batch)
+        finally:
+            self._running = False
+        self._started = started
+        self.run()
+
+    def _start_planned(self, batch: Batch, plan: Plan) -> None:
         if self.client.transaction.failed:
             self._start_in_failed(batch, plan)
         elif (self.listening is not None or plan.listens) and self._listens(batch, plan):
@@ -209,14 +239,17 @@ class Session(Downstream):
         ):
             self._go_upstream(None)
 
+    def _plans(self) -> PlanCache:
+        plans = self.context.plans
+        return plans.of_user(self.client.user) if plans.by_user else plans
+
     def _plan_of(self, batch: Batch) -> Plan:
-        plans, utf8 = self.context.plans, self.client.utf8
-        if plans.by_user:
-            plans = plans.of_user(self.client.user)
+        plans, utf8 = self._plans(), self.client.utf8
+        can_wait = not self.upstream.unsynced
         if not self.client.plain_strings:
             return plans.of_unknown("standard_conforming_strings is off")
         if batch.text is not None:
-            plan, self._literals = plans.of_text(batch.text, utf8)
+            plan, self._literals = plans.of_text(batch.text, utf8, can_wait)
             if plan.executes is not None:
                 target = self._intake.execute(batch)
                 if target is not None:
@@ -226,11 +259,13 @@ class Session(Downstream):
         if batch.unseen or batch.end == FUNCTION_CALL:
             return plans.of_unknown("its text was not seen by Penstock")
         if len(bound) == 1:
-            return _plan_of_bound(plans, bound[0], utf8)
+            return _plan_of_bound(plans, bound[0], utf8, can_wait)
         if bound:
-            return combine([_plan_of_bound(plans, one, utf8) for one in dict.fromkeys(bound)])
+            return combine(
+                [_plan_of_bound(plans, one, utf8, can_wait) for one in dict.fromkeys(bound)]
+            )
         if batch.described is not None:
-            return unexecuted(plans.of_prepared(batch.described, utf8))
+            return unexecuted(plans.of_prepared(batch.described, utf8, can_wait))
         return NOTHING
 
     def _go_upstream(self, fill: caching.Fill | None) -> None:
@@ -706,7 +741,7 @@ class Session(Downstream):
         self._on_closed(self)
 
 
-def _plan_of_bound(plans: PlanCache, prepared: Prepared, utf8: bool) -> Plan:
+def _plan_of_bound(plans: PlanCache, prepared: Prepared, utf8: bool, can_wait: bool) -> Plan:
     """With what it runs, if it is an EXECUTE in SQL."""
-    plan, runs = plans.of_prepared(prepared, utf8), prepared.runs
+    plan, runs = plans.of_prepared(prepared, utf8, can_wait), prepared.runs
     return plan if runs is None else executing(plan, plans.of_prepared(runs, utf8))

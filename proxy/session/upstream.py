@@ -635,7 +635,7 @@ class Upstream(Revalidation):
         elif self._session.asking:
             self._session.asking = False
             self._session.refuse(
-                PgError(errors.QUERY_CANCELED, "canceled while the cache was asked")
+                PgError(errors.QUERY_CANCELED, "canceled before it was sent to a server")
             )
         return False
 

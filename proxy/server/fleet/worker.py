@@ -27,6 +27,7 @@ from proxy.server.fleet.report import Report, report
 from proxy.server.fleet.rpc import Handler, Peer, PeerFailed, PeerLost
 from proxy.server.process import Process
 from proxy.server.running import Seat
+from proxy.session.analyst import analyst
 from proxy.tasks import spawn
 from proxy.wire import errors
 from proxy.wire.errors import PgError
@@ -185,6 +186,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # the supervisor is told, and tells
     door, calls = (socket.socket(fileno=int(one)) for one in sys.argv[1:3])
+
+    analyst.fork()
 
     async def run() -> None:
         await Worker(door).run(calls)
