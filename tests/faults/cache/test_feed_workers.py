@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,7 @@ from tests.databases import Database, superuser_connection
 from tests.faults.cache.history import History
 from tests.faults.cache.test_feed_coherence import EAGER, FED_RULE, LAG, directly, set_up
 from tests.faults.cache.workload import GUARDED, PRECISE, Workload
-from tests.integration.cache.feed.feeds import eventually, fed_proxy, metric, trusted
+from tests.integration.cache.feed.feeds import eventually, fed_proxy, metric
 from tests.proxies import Proxy
 
 WORKERS = 2
@@ -83,8 +82,6 @@ async def test_one_consumes_and_the_others_follow(
                 return reader_of_the_slot(schema, pair) not in (None, gone)
 
             await asyncio.to_thread(eventually, taken_over, "another reads the slot")
-            for proxy in pair:
-                await asyncio.to_thread(eventually, partial(trusted, proxy), "all trust it")
 
     await workload.run_beside(kill_consumers(), readers=8)
     assert workload.history.verdict() == ""
