@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -52,9 +52,10 @@ def reader_of_the_slot(schema: Database, pair: list[Proxy]) -> int | None:
         return None
     for proxy in pair:
         for worker in psutil.Process(proxy.process.pid).children():
-            ports = [one.laddr.port for one in worker.net_connections() if one.laddr]
-            if found[0] in ports:
-                return int(worker.pid)
+            with suppress(psutil.Error, FileNotFoundError):  # it may have ended meanwhile
+                ports = [one.laddr.port for one in worker.net_connections() if one.laddr]
+                if found[0] in ports:
+                    return int(worker.pid)
     return None
 
 
