@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from proxy.cache.keys import EVERYTHING, pattern_epoch, table_of
-from proxy.config.settings import InvalidationRule
+from proxy.config.cache_settings import InvalidationRule
 from proxy.routing.relations import resolve_reads
 from proxy.sql.catalogue import Catalogue
 

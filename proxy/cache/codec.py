@@ -33,7 +33,7 @@ from proxy.cache.entry import (
     read_header,
 )
 from proxy.cache.statistics import DAMAGED, FOREIGN, INVALIDATED
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.config.types import KEY_SIZE, key_bytes
 
 _LEVEL: Final = 1

@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio.connection import parse_url
 
 from proxy.cache.connection import Connection
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.net.certificates import ServerTls
 
 

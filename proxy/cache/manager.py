@@ -46,7 +46,7 @@ from proxy.cache.keys import (
 from proxy.cache.members import WAIT_SECONDS, lease_clock, move_message
 from proxy.cache.places import site_of
 from proxy.cache.statistics import BY_CLEAR, BY_PATTERN, hit_rate
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.config.transport import SYSTEM_CAS, RedisTlsSettings
 from proxy.net.contexts import lowest_version
 

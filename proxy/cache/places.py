@@ -6,7 +6,7 @@ from proxy.cache import cluster, sentinel
 from proxy.cache.endpoint import Access
 from proxy.cache.members import lease_clock
 from proxy.cache.site import FixedSite, Site, WitnessedSite
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 
 
 def site_of(settings: CacheSettings) -> Site:

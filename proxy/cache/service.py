@@ -11,7 +11,7 @@ from proxy.cache.link import RedisLink
 from proxy.cache.members import lease_clock
 from proxy.cache.places import site_of
 from proxy.cache.results import Clocks, ResultCache
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.tasks import spawn
 
 _PUBLISH_SECONDS = 1.0

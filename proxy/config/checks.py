@@ -7,19 +7,13 @@ that it can be left out where one of those is known to be wrong already.
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 
+from proxy.config.cache_settings import CacheRule, FeedSettings
 from proxy.config.findings import Finding
 from proxy.config.nodes import node_names
 from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
-from proxy.config.settings import (
-    CacheRule,
-    DatabaseSettings,
-    FeedSettings,
-    PoolSettings,
-    RoutingRule,
-    Settings,
-)
+from proxy.config.settings import DatabaseSettings, PoolSettings, RoutingRule, Settings
 from proxy.config.store_checks import STORE_KEYS, one_store, some_store
 from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort

@@ -6,13 +6,8 @@ A user's own come first, then a database's, then those for all.
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.config.settings import (
-    DatabaseSettings,
-    FeedSettings,
-    PoolSettings,
-    Settings,
-    UserSettings,
-)
+from proxy.config.cache_settings import FeedSettings
+from proxy.config.settings import DatabaseSettings, PoolSettings, Settings, UserSettings
 
 WILDCARD = "*"
 """The database whose settings serve every name that has none of its own."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from proxy.config.cache_settings import CacheSettings
 from proxy.config.findings import Finding
 from proxy.config.positions import Path
-from proxy.config.settings import CacheSettings, Settings
+from proxy.config.settings import Settings
 
 _KINDS = ("redis", "sentinels", "cluster")
 

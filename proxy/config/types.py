@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+)
 
 from proxy.config.commands import secret_of_command
 
@@ -273,3 +280,10 @@ FileMode = Annotated[
 ]
 
 OffIfEmpty = BeforeValidator(none_if_empty)
+
+Name = Annotated[str, Field(min_length=1), Words("text", "not empty", lambda text: f'"{text}"')]
+Glob = Annotated[
+    str,
+    Field(min_length=1),
+    Words("glob", "`*` any text, `?` one character, `[ab]` one of these", lambda text: f'"{text}"'),
+]

@@ -1,6 +1,6 @@
 """Whether a statement's result may be kept, by which rule, and on which tables it depends."""
 
-from proxy.config.settings import CacheRule
+from proxy.config.cache_settings import CacheRule
 from proxy.routing.judge import Verdict
 from proxy.routing.plan import CachePlan
 from proxy.routing.relations import is_system, is_temporary

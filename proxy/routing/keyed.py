@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from proxy.config.settings import CacheRule
+from proxy.config.cache_settings import CacheRule
 from proxy.routing.plan import Pinned
 from proxy.routing.relations import ANYTHING, resolve_reads
 from proxy.sql.catalogue import Catalogue

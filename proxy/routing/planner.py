@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from proxy.config.settings import CacheSettings, RoutingSettings
+from proxy.config.cache_settings import CacheSettings
+from proxy.config.settings import RoutingSettings
 from proxy.routing.caching import cache_plan, uncacheable
 from proxy.routing.explain import explained_statement
 from proxy.routing.judge import Verdict, judge

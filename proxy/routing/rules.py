@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from proxy.config.settings import CacheRule, RoutingRule
+from proxy.config.cache_settings import CacheRule
+from proxy.config.settings import RoutingRule
 from proxy.sql.catalogue import Catalogue
 from proxy.sql.normalise import normalised
 from proxy.sql.statement import TableRef

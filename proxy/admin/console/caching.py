@@ -9,7 +9,7 @@ from proxy.cache.errors import CacheUnavailable
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.manager import CacheManager, CacheStats, MemoryUsage
 from proxy.cache.statistics import BY_HAND, Statistics
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from proxy.admin.console.rows import Row, columns
 from proxy.admin.console.snapshot import DatabaseState, NodeState, PoolState, PreparedState
 from proxy.config.assign import BOUNCER_NAMES
+from proxy.config.cache_settings import CacheRule
 from proxy.config.pooling import user_caps
 from proxy.config.schema import Shape, fields_of, shape_of_field, written_default
 from proxy.config.section import Section
-from proxy.config.settings import CacheRule, PoolSettings, RoutingRule, Settings
+from proxy.config.settings import PoolSettings, RoutingRule, Settings
 from proxy.config.types import write_duration, write_size
 from proxy.config.version import version
 from proxy.topology.node import Role

@@ -24,7 +24,7 @@ from proxy.cache.feed.progress import Pending, Progress
 from proxy.cache.feed.store import FeedStore
 from proxy.cache.keys import EVERYTHING, SCHEMA
 from proxy.cache.statistics import BY_FEED
-from proxy.config.settings import FeedSettings
+from proxy.config.cache_settings import FeedSettings
 from proxy.pool.backend import Backend
 from proxy.pool.connections import Connections
 from proxy.pool.replication_stream import ReplicationStream, open_connection

@@ -47,7 +47,7 @@ from proxy.cache.keys import EVERYTHING
 from proxy.cache.results import ResultCache
 from proxy.cache.statistics import BY_SCHEMA
 from proxy.cache.trust import UNKNOWN, FeedTrust
-from proxy.config.settings import FeedSettings
+from proxy.config.cache_settings import FeedSettings
 from proxy.pool.connections import Connections
 from proxy.pool.replication_stream import open_connection
 from proxy.tasks import spawn

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from proxy.cache.feed.slot import OLDEST_SERVER, identifier, literal
-from proxy.config.settings import CacheRule
+from proxy.config.cache_settings import CacheRule
 from proxy.routing.relations import resolve_reads
 from proxy.sql.catalogue import Catalogue
 from proxy.topology.catalogue_loader import EVENT_TRIGGER

@@ -9,7 +9,7 @@ from typing import Any
 from proxy.cache.entry import entry_digest
 from proxy.cache.results import Lookup
 from proxy.cache.service import CacheService, start_cache
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 
 DATABASE = "app"
 ORDERS = ("orders",)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from proxy.cache.errors import CacheUnavailable
 from proxy.cache.link import LinkState
 from proxy.cache.manager import CacheManager
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.config.transport import RedisTlsSettings
 from tests.certificates import Authority, new_authority
 from tests.integration.cache.caches import DATABASE, Cache, eventually

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from proxy.cache.cluster import slot_of
 from proxy.cache.keys import KeySpace
 from proxy.cache.manager import CacheManager
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from tests.integration.cache.caches import DATABASE, Cache, eventually
 from tests.integration.cache.groups import OwnCluster, cut_off, wait_for
 from tests.integration.cache.load import under_load

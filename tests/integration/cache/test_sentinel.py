@@ -10,7 +10,7 @@ from proxy.cache.errors import CacheUnavailable
 from proxy.cache.link import LinkState
 from proxy.cache.manager import CacheManager
 from proxy.cache.site import LEASE_SECONDS
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from tests.integration.cache.caches import DATABASE, Cache, eventually
 from tests.integration.cache.groups import MASTER, Watched, cut_off, wait_for
 from tests.integration.cache.load import under_load

@@ -6,7 +6,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from proxy.config.settings import CacheRule, CacheSettings, RoutingSettings
+from proxy.config.cache_settings import CacheRule, CacheSettings
+from proxy.config.settings import RoutingSettings
 from proxy.routing import functions
 from proxy.routing.plan import Access
 from proxy.routing.planner import Planner

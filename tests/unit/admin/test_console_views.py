@@ -16,11 +16,10 @@ from proxy.admin.console.snapshot import (
 )
 from proxy.cache.manager import CacheStats, MemoryUsage
 from proxy.cache.statistics import Statistics
+from proxy.config.cache_settings import CacheRule, CacheSettings
 from proxy.config.load import load
 from proxy.config.settings import (
     AuthSettings,
-    CacheRule,
-    CacheSettings,
     DatabaseSettings,
     LimitSettings,
     PoolSettings,

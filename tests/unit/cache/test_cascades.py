@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.cache.cascades import Cascades, Effects
-from proxy.config.settings import InvalidationRule
+from proxy.config.cache_settings import InvalidationRule
 from tests.unit.routing.shop import CATALOGUE
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.endpoint import Access, Endpoint
-from proxy.config.settings import CacheSettings
+from proxy.config.cache_settings import CacheSettings
 from proxy.config.transport import RedisTlsSettings
 from proxy.net.contexts import TlsError
 from tests.certificates import new_authority

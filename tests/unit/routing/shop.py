@@ -1,8 +1,7 @@
 """A made-up shop's catalogue, rules and shards, for the planner's fixtures."""
 
+from proxy.config.cache_settings import CacheRule, CacheSettings
 from proxy.config.settings import (
-    CacheRule,
-    CacheSettings,
     RoutingRule,
     RoutingSettings,
     ShardedTable,

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.config.settings import CacheRule, CacheSettings, RoutingSettings
+from proxy.config.cache_settings import CacheRule, CacheSettings
+from proxy.config.settings import RoutingSettings
 from proxy.routing.plan import Pinned
 from proxy.routing.planner import Planner
 from proxy.sql.analyse import analyse

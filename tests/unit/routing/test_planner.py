@@ -5,7 +5,8 @@ import uuid
 
 import pytest
 
-from proxy.config.settings import CacheRule, CacheSettings, RoutingSettings
+from proxy.config.cache_settings import CacheRule, CacheSettings
+from proxy.config.settings import RoutingSettings
 from proxy.routing.plan import Access, ShardPlan
 from proxy.routing.planner import Planner
 from proxy.routing.route import ShardRefused

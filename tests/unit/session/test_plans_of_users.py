@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from proxy.config.settings import CacheRule, CacheSettings, RoutingSettings
+from proxy.config.cache_settings import CacheRule, CacheSettings
+from proxy.config.settings import RoutingSettings
 from proxy.routing.plan import Plan
 from proxy.routing.planner import Planner
 from proxy.routing.rules import rules_of
