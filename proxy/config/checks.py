@@ -4,26 +4,23 @@ Each check is a pure function over the settings, listed in `CHECKS` with the key
 that it can be left out where one of those is known to be wrong already.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator
 
-from proxy.config.cache_settings import CacheRule, FeedSettings
-from proxy.config.findings import Finding
+from proxy.config.auth_checks import AUTH_CHECKS
+from proxy.config.cache_checks import CACHE_CHECKS
+from proxy.config.cache_settings import CacheRule
+from proxy.config.findings import Check, Finding, twice
 from proxy.config.nodes import node_names
 from proxy.config.pooling import DIVIDED_CAPS, DIVIDED_LIMITS
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
 from proxy.config.settings import DatabaseSettings, PoolSettings, RoutingRule, Settings
-from proxy.config.store_checks import STORE_KEYS, one_store, some_store
 from proxy.config.transport import SYSTEM_CAS, ServerTlsSettings, TlsSettings
 from proxy.config.types import HostPort
 
 ADMIN_DATABASE = "penstock"
 """The database name that opens the admin console instead of a database."""
 MOST_SHARDS = 1024
-
-
-Check = Callable[[Settings], Iterator[Finding]]
 
 
 def find(settings: Settings, damaged: Iterable[Path] = ()) -> list[Finding]:
@@ -148,164 +145,13 @@ def _replicas(settings: Settings) -> Iterator[Finding]:
             yield Finding((*top, "read_preference"), message, 'hosts = ["host:port", …]')
 
 
-def _users(settings: Settings) -> Iterator[Finding]:
-    users = settings.auth.users
-    yield from _twice([user.name for user in users], ("auth", "users"))
-    if not users and not _others(settings):
-        message = "there is none, so nobody can log in: add [[auth.users]] with name and password"
-        yield Finding(("auth", "users"), message)
-
-
-def _others(settings: Settings) -> bool:
-    """Whether there may be users who are not in auth.users."""
-    auth = settings.auth
-    looked_up = auth.auth_user or any(one.auth_user for one in settings.databases.values())
-    return bool(auth.auth_file or looked_up)
-
-
-def _passwords(settings: Settings) -> Iterator[Finding]:
-    auth = settings.auth
-    if auth.method in ("trust", "cert", "peer", "hba") or not auth.users or _others(settings):
-        return
-    if all(user.password is None for user in auth.users):
-        message = f"{auth.method} needs passwords and no user has one: nobody can log in"
-        yield Finding(("auth", "method"), message)
-
-
-def _hba(settings: Settings) -> Iterator[Finding]:
-    auth = settings.auth
-    if auth.method == "hba" and auth.auth_hba_file is None:
-        message = "needs the file of the rules, and it is not named"
-        yield Finding(("auth", "method"), message, 'auth_hba_file = "pg_hba.conf"')
-    if auth.method != "hba" and auth.auth_hba_file is not None:
-        message = f'is not used: auth.method is {auth.method}, so set method = "hba"'
-        yield Finding(("auth", "auth_hba_file"), message)
-
-
-def _auth_dbnames(settings: Settings) -> Iterator[Finding]:
-    names = list(settings.databases)
-    wanted: list[tuple[Path, str | None]] = [(("auth",), settings.auth.auth_dbname)]
-    wanted += [(("database", name), one.auth_dbname) for name, one in settings.databases.items()]
-    for path, name in wanted:
-        if name is not None and name not in names and "*" not in names:
-            message = "no [database.NAME] has this name"
-            allowed = ", ".join(names) or None
-            yield Finding((*path, "auth_dbname"), message, allowed, nearest(name, names))
-
-
-def _admins(settings: Settings) -> Iterator[Finding]:
-    if _others(settings):
-        return
-    names = [user.name for user in settings.auth.users]
-    for index, admin in enumerate(settings.auth.admins):
-        if admin not in names:
-            yield _no_user(("auth", "admins", index), admin, names)
-
-
-def _monitor_users(settings: Settings) -> Iterator[Finding]:
-    if settings.auth.auth_file is not None:
-        return
-    names = [user.name for user in settings.auth.users]
-    for name, database in settings.databases.items():
-        user = database.monitor_user
-        if user is not None and user not in names:
-            yield _no_user(("database", name, "monitor_user"), user, names)
-
-
-def _no_user(path: Path, name: str, names: list[str]) -> Finding:
-    message = "no [[auth.users]] has this name"
-    return Finding(path, message, ", ".join(dict.fromkeys(names)) or None, nearest(name, names))
-
-
 def _rule_names(settings: Settings) -> Iterator[Finding]:
-    yield from _twice([rule.name for rule in settings.cache.rules], ("cache", "rule"))
-    yield from _twice([rule.name for rule in settings.routing.rules], ("routing", "rule"))
+    yield from twice([rule.name for rule in settings.cache.rules], ("cache", "rule"))
+    yield from twice([rule.name for rule in settings.routing.rules], ("routing", "rule"))
 
 
 def _cache_rules(settings: Settings) -> Iterator[Finding]:
     yield from _match_something(settings.cache.rules, ("cache", "rule"))
-
-
-def _cache_lives(settings: Settings) -> Iterator[Finding]:
-    for index, rule in enumerate(settings.cache.rules):
-        path: Path = ("cache", "rule", index)
-        if rule.jitter and rule.jitter >= rule.ttl:
-            message = f"leaves nothing of the ttl of {rule.ttl:g} s"
-            yield Finding((*path, "jitter"), message, f"less than {rule.ttl:g} s")
-        if rule.empty_ttl is not None and rule.empty_ttl > rule.ttl:
-            message = f"is longer than the ttl of {rule.ttl:g} s, which is the longest life"
-            yield Finding((*path, "empty_ttl"), message, f"at most {rule.ttl:g} s")
-
-
-def _cache_selectors(settings: Settings) -> Iterator[Finding]:
-    databases = list(settings.databases)
-    users = [user.name for user in settings.auth.users]
-    for index, rule in enumerate(settings.cache.rules):
-        path: Path = ("cache", "rule", index)
-        if "*" not in databases:
-            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
-        if not _others(settings) and settings.auth.method != "trust":
-            yield from _matched(rule.users, users, (*path, "users"), "[[auth.users]]")
-
-
-def _matched(globs: Iterable[str], names: list[str], path: Path, section: str) -> Iterator[Finding]:
-    """Findings for globs that match none of the names."""
-    for place, glob in enumerate(globs):
-        if not any(fnmatchcase(name, glob) for name in names):
-            message = f"matches no {section}"
-            yield Finding((*path, place), message, ", ".join(names) or None, nearest(glob, names))
-
-
-def _cache_keys(settings: Settings) -> Iterator[Finding]:
-    for index, rule in enumerate(settings.cache.rules):
-        path: Path = ("cache", "rule", index)
-        if rule.granularity == "key" and rule.key is None:
-            yield Finding((*path, "granularity"), '"key" needs the column', 'key = "COLUMN"')
-        if rule.granularity == "key" and not rule.tables:
-            yield Finding((*path, "granularity"), '"key" needs tables', 'tables = ["NAME"]')
-        if rule.granularity != "key" and rule.key is not None:
-            yield Finding((*path, "key"), "is not used", 'with granularity = "key"')
-
-
-def _invalidations(settings: Settings) -> Iterator[Finding]:
-    rules, databases = settings.cache.invalidations, list(settings.databases)
-    yield from _twice([rule.name for rule in rules], ("cache", "invalidation"))
-    for index, rule in enumerate(rules):
-        path: Path = ("cache", "invalidation", index)
-        if not settings.cache.has_store:
-            yield Finding(path, "has nothing to invalidate: no Redis is named")
-        if not rule.writes:
-            yield Finding((*path, "writes"), "is empty: no write makes it invalidate anything")
-        if not rule.tables and not rule.keys:
-            message = f'the rule "{rule.name}" invalidates nothing: give it tables or keys'
-            yield Finding(path, message, 'tables = ["name*"] or keys = ["name:*"]')
-        if not rule.at_once and not rule.delay:
-            yield Finding((*path, "at_once"), "false needs a delay", 'delay = "500ms"')
-        if "*" not in databases:
-            yield from _matched(rule.databases, databases, (*path, "databases"), "[database.NAME]")
-
-
-def _feeds(settings: Settings) -> Iterator[Finding]:
-    places: list[tuple[Path, FeedSettings]] = [(("cache", "feed"), settings.cache.feed)]
-    for name, database in settings.databases.items():
-        if database.feed is not None:
-            places.append((("database", name, "feed"), database.feed))
-    names = [user.name for user in settings.auth.users]
-    for path, feed in places:
-        if feed.enabled and not settings.cache.has_store:
-            message = "has nothing to invalidate: cache.redis is not set"
-            yield Finding((*path, "enabled"), message)
-        if feed.user is not None and feed.user not in names and settings.auth.auth_file is None:
-            yield _no_user((*path, "user"), feed.user, names)
-    fed = any(feed.enabled for _, feed in places)
-    least = 2 * settings.routing.monitor_interval
-    for index, rule in enumerate(settings.cache.rules):
-        where = ("cache", "rule", index, "max_feed_lag")
-        if rule.max_feed_lag and not fed:
-            yield Finding(where, "needs the change feed: set cache.feed.enabled = true")
-        elif 0 < rule.max_feed_lag < least:
-            message = "is never reached: the primary is sampled at routing.monitor_interval"
-            yield Finding(where, message, f"at least {least:g} s, or a shorter monitor_interval")
 
 
 def _routing_rules(settings: Settings) -> Iterator[Finding]:
@@ -332,7 +178,7 @@ def _sharding(settings: Settings) -> Iterator[Finding]:
             message = f"{len(sharding.shards)} are too many"
             yield Finding((*top, "shards"), message, f"up to {MOST_SHARDS}")
         yield from _shards_differ(name, database)
-        yield from _twice([table.name for table in sharding.tables], (*top, "table"))
+        yield from twice([table.name for table in sharding.tables], (*top, "table"))
 
 
 def _shards_differ(name: str, database: DatabaseSettings) -> Iterator[Finding]:
@@ -403,14 +249,6 @@ def _limits(settings: Settings) -> Iterator[tuple[Path, int | None]]:
             yield ("auth", "users", index, key), getattr(user, key)
 
 
-def _twice(names: list[str], path: Path) -> Iterator[Finding]:
-    """Findings for names in a table array that an earlier element has already."""
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            message = f'the name "{name}" is taken by an earlier entry: names must differ'
-            yield Finding((*path, index, "name"), message)
-
-
 CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (_listeners_differ, ("server.listen", "server.http_listen")),
     (_listens_on_tcp, ("server.listen",)),
@@ -455,57 +293,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "auth.users.*.pool.min_size",
         ),
     ),
-    (
-        _feeds,
-        (
-            "cache.redis",
-            "cache.sentinels",
-            "cache.cluster",
-            "cache.feed",
-            "cache.rule",
-            "database.*.feed",
-            "auth.users.*.name",
-            "auth.auth_file",
-            "routing.monitor_interval",
-        ),
-    ),
-    (_users, ("auth.users.*.name", "auth.auth_file", "auth.auth_user")),
-    (
-        _passwords,
-        ("auth.method", "auth.users.*.password", "auth.auth_file", "auth.auth_user"),
-    ),
-    (_hba, ("auth.method", "auth.auth_hba_file")),
-    (_auth_dbnames, ("auth.auth_dbname", "database")),
-    (_admins, ("auth.admins", "auth.users.*.name", "auth.auth_file", "auth.auth_user")),
-    (_monitor_users, ("database.*.monitor_user", "auth.users.*.name", "auth.auth_file")),
     (_rule_names, ("cache.rule.*.name", "routing.rule.*.name")),
     (_cache_rules, ("cache.rule.*.tables", "cache.rule.*.statement")),
-    (some_store, ("cache.redis", "cache.sentinels", "cache.cluster", "cache.rule.*.enabled")),
-    (one_store, STORE_KEYS),
-    (
-        _cache_keys,
-        ("cache.rule.*.granularity", "cache.rule.*.key", "cache.rule.*.tables"),
-    ),
-    (
-        _cache_lives,
-        ("cache.rule.*.ttl", "cache.rule.*.jitter", "cache.rule.*.empty_ttl"),
-    ),
-    (
-        _cache_selectors,
-        (
-            "cache.rule.*.databases",
-            "cache.rule.*.users",
-            "database",
-            "auth.users.*.name",
-            "auth.method",
-            "auth.auth_file",
-            "auth.auth_user",
-        ),
-    ),
-    (
-        _invalidations,
-        ("cache.invalidation", "cache.redis", "cache.sentinels", "cache.cluster", "database"),
-    ),
     (_routing_rules, ("routing.rule.*.tables", "routing.rule.*.statement")),
     (_sharding, ("database.*.sharding",)),
     (
@@ -519,5 +308,7 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             *(f"auth.users.*.{key}" for key in DIVIDED_CAPS),
         ),
     ),
+    *AUTH_CHECKS,
+    *CACHE_CHECKS,
 )
 """Every check with the keys that it reads."""
