@@ -55,6 +55,9 @@ def failure(batch: Batch, error: PgError | None, status: int) -> bytes:
 
 CACHEABLE_SHAPES = frozenset({b"Q", b"PBDES", b"BDES", b"BES", b"PBES"})
 """Batches that run one statement once, whole: their answers can be kept."""
+ONE_ROW_SHAPES = frozenset({b"PBDeS", b"BDeS", b"BeS", b"PBeS"})
+"""Those that ask for one row of it, if `Batch.one_row`, and end its portal where no transaction is
+open."""
 
 
 def strip_preamble(reply: bytes) -> bytes | None:

@@ -81,6 +81,7 @@ class Batch:
         "described",
         "describes",
         "end",
+        "one_row",
         "parsed",
         "parts",
         "references",
@@ -117,6 +118,8 @@ class Batch:
         self.closed_statements = 0
         self.parsed: list[bytes] | None = None
         """Names parsed up to here since the last Sync, where the server knows them by these."""
+        self.one_row = False
+        """The last Execute asks for one row, as drivers' calls for a single row or value do."""
         self.runs = end == QUERY
         """It has more than Close, Sync and Flush."""
 

@@ -11,7 +11,7 @@ from proxy.cache.results import Lookup, ResultCache, Ticket
 from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
 from proxy.routing.plan import CachePlan, Plan
-from proxy.session.answers import CACHEABLE_SHAPES, add_preamble, strip_preamble
+from proxy.session.answers import CACHEABLE_SHAPES, ONE_ROW_SHAPES, add_preamble, strip_preamble
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
@@ -47,12 +47,15 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
     """Why this batch of a cacheable statement doesn't ask the cache, or None to ask."""
     if context.cache is None:
         return "no cache is configured"
-    if batch.shape not in CACHEABLE_SHAPES:
+    first_row = batch.one_row and batch.shape in ONE_ROW_SHAPES
+    if batch.shape not in CACHEABLE_SHAPES and not first_row:
         return "its messages are not those of one plain execution"
     if client.facts.pinned is not None:
         return "the session is pinned"
     transaction = client.transaction
     if transaction.status != IDLE:
+        if first_row:
+            return "its portal may be asked for more rows in the transaction"
         if transaction.wrote:
             return "the transaction has written"
         if transaction.changed_settings:
@@ -204,6 +207,8 @@ def _request_bytes(batch: Batch) -> bytes:
 
 def _bound_request(batch: Batch, content: bytes) -> bytes:
     described = b"D" if 68 in batch.shape else _described(batch.bound[0])
+    if batch.one_row:
+        described = b"1" + described
     return b"".join((described, len(content).to_bytes(4), content, batch.binds[0]))
 
 

@@ -37,6 +37,7 @@ _COPY_FAIL: Final = 102  # f
 _KINDS: Final = b"PBDECSHQFXdcf"
 _STATEMENT: Final = 83  # S
 _ZERO_ROWS: Final = b"\0\0\0\0"
+_ONE_ROW: Final = b"\0\0\0\1"
 
 MAX_BATCH: Final = 1 << 20
 """Bytes of a batch whose end has not come at which its first part is sent."""
@@ -354,7 +355,11 @@ class Intake:
         if kind == _BIND:
             return self._bind(batch, start, position, end)
         if kind == _EXECUTE:
-            self._shape.append(_EXECUTE if self._data.startswith(_ZERO_ROWS, end - 4) else 101)
+            if self._data.startswith(_ZERO_ROWS, end - 4):
+                self._shape.append(_EXECUTE)
+            else:
+                self._shape.append(101)
+                batch.one_row = self._data.startswith(_ONE_ROW, end - 4)
             return start
         if kind == _PARSE:
             return self._parse(batch, start, position, end)

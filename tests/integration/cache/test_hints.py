@@ -94,7 +94,7 @@ async def test_refresh_replaces_what_a_prepared_statement_reads(cached: Proxy) -
     connection = await asyncpg.connect(cached.dsn())
 
     async def read(sql: str) -> object:
-        [row] = await connection.fetch(sql, 1)  # fetchval() asks for one row only: not cached
+        [row] = await connection.fetch(sql, 1)
         return row[0]
 
     before = metric(cached, "penstock_cache_hits_total")
