@@ -86,7 +86,15 @@ async def redis_comes_and_goes(servers: Stack, workload: Workload) -> None:
 Fault = Callable[[Stack, Workload], Coroutine[None, None, None]]
 
 
-@pytest.mark.parametrize("fault", [nothing, walsenders_die, slot_goes, redis_comes_and_goes])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        nothing,
+        walsenders_die,
+        pytest.param(slot_goes, marks=pytest.mark.nightly),
+        pytest.param(redis_comes_and_goes, marks=pytest.mark.nightly),
+    ],
+)
 async def test_no_read_older_than_promised(
     schema: Database, servers: Stack, tmp_path: Path, fault: Fault
 ) -> None:

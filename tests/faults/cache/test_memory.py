@@ -109,7 +109,9 @@ def everything_flushed(servers: Stack) -> None:
     _client(servers).flushall()
 
 
-@pytest.mark.parametrize("cut", [messages_cut, commands_cut, everything_flushed])
+@pytest.mark.parametrize(
+    "cut", [messages_cut, commands_cut, pytest.param(everything_flushed, marks=pytest.mark.nightly)]
+)
 async def test_what_is_between_them_breaks_again_and_again(
     schema: Database, servers: Stack, tmp_path: Path, cut: Cut
 ) -> None:
@@ -138,7 +140,9 @@ async def test_a_process_that_stands_still_under_load(schema: Database, tmp_path
         assert workload.history.verdict() == ""
 
 
-@pytest.mark.parametrize("fault", [redis_dies, redis_freezes])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(redis_dies, marks=pytest.mark.nightly), redis_freezes]
+)
 async def test_redis_is_lost_to_both(
     schema: Database,
     servers: Stack,

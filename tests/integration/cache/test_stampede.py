@@ -57,7 +57,9 @@ async def _all_ask(clients: list[RawClient], sql: str) -> set[str | None]:
     return {reply.value for reply in await asyncio.gather(*(one.query(sql) for one in clients))}
 
 
-@pytest.mark.parametrize(("proxies", "workers"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("proxies", "workers"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.nightly)]
+)
 async def test_one_read_for_all(hot: Database, tmp_path: Path, proxies: int, workers: int) -> None:
     with ExitStack() as cleanup:
         running = [

@@ -68,6 +68,7 @@ async def test_it_stays_up_to_be_tried_until_ctrl_c(demonstration: Demonstration
     assert demonstration.processes() == []
 
 
+@pytest.mark.nightly
 def test_interrupted_starts_leave_nothing_and_the_next_one_works(
     demonstration: Demonstration,
 ) -> None:
@@ -91,6 +92,7 @@ def test_interrupted_starts_leave_nothing_and_the_next_one_works(
     assert row(after.stdout, "cart of a customer")
 
 
+@pytest.mark.nightly
 def test_a_killed_one_is_cleaned_up_by_the_next(demonstration: Demonstration) -> None:
     with demonstration.started() as running:
         running.wait_for("Ctrl-C stops it all")

@@ -194,7 +194,7 @@ def test_reload_changes_all_workers_or_none(fleet: Proxy) -> None:
             sizes = [one["pool_size"] for one in rows(console, "SHOW NODE_POOLS")]
             assert sizes
             assert max(sizes) <= 9
-            fleet.config_file.write_text(before.replace("size = 6", "size = 2"))
+            fleet.config_file.write_text(before.replace("size = 6", "size = 0"))
             with pytest.raises(psycopg.Error, match="old one stays in force"):
                 console.execute("RELOAD")
             shown = {one["key"]: one["value"] for one in rows(console, "SHOW CONFIG")}
