@@ -5,10 +5,8 @@ Two whole proxies, whose clients write and read through a failover.
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-
-import pytest
 
 from proxy.cache.cluster import slot_of
 from tests.databases import Database
@@ -19,20 +17,6 @@ from tests.proxies import Proxy, running_proxy
 
 READS = 1000
 SECONDS = 60.0
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Watched]:
-    started = Watched(tmp_path)
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[OwnCluster]:
-    started = OwnCluster(tmp_path)
-    yield started
-    started.kill()
 
 
 async def test_no_stale_read_when_sentinels_promote_another(

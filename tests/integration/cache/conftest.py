@@ -10,7 +10,8 @@ import pytest
 import uvloop
 
 from tests.integration.cache.caches import Cache, open_cache
-from tests.integration.cache.groups import OwnCluster, Watched
+from tests.integration.cache.groups import cluster as cluster
+from tests.integration.cache.groups import watched as watched
 from tests.integration.cache.servers import OwnRedis
 
 
@@ -62,19 +63,3 @@ async def cache(own_redis: OwnRedis, start_caches: Callable[[str], Cache]) -> Ca
     cache = start_caches(own_redis.url)
     await cache.up()
     return cache
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Watched]:
-    """A primary with two replicas and three Sentinels."""
-    started = Watched(tmp_path)
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[OwnCluster]:
-    """Three primaries with a replica each."""
-    started = OwnCluster(tmp_path)
-    yield started
-    started.kill()

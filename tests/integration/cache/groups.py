@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -233,3 +234,19 @@ def _info(node: OwnRedis) -> dict[str, str]:
         return {str(key): str(value) for key, value in answer.items()}
     lines = (answer.decode() if isinstance(answer, bytes) else str(answer)).split()
     return dict(line.split(":", 1) for line in lines)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """A primary with two replicas and three Sentinels."""
+    started = Watched(tmp_path)
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[OwnCluster]:
+    """Three primaries with a replica each."""
+    started = OwnCluster(tmp_path)
+    yield started
+    started.kill()

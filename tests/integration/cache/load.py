@@ -9,9 +9,11 @@ import random
 from collections.abc import Coroutine
 
 from proxy.cache.results import Lookup
-from tests.integration.cache.caches import Cache
+from tests.integration.cache.caches import Cache, eventually
 
 TABLES = ("customers", "items", "orders")
+PATIENCE = 40.0
+"""Seconds for a failover and what follows from it."""
 
 
 class History:
@@ -76,3 +78,35 @@ async def under_load(caches: list[Cache], fault: Coroutine[None, None, None]) ->
         finally:
             history.over = True
     return history
+
+
+async def through_another_primary(
+    caches: list[Cache], old: int, trouble: Coroutine[None, None, None]
+) -> History:
+    """Under load until, after the trouble, all use another primary than that on port `old`."""
+
+    async def fault() -> None:
+        await eventually(lambda: _hits(caches) > 50, PATIENCE)
+        await trouble
+        await eventually(
+            lambda: not {None, old} & {primary_port(cache) for cache in caches}, PATIENCE
+        )
+        await all_up(caches)
+        before = _hits(caches)
+        await eventually(lambda: _hits(caches) > before + 50, PATIENCE)
+
+    return await under_load(caches, fault())
+
+
+async def all_up(caches: list[Cache]) -> None:
+    await eventually(lambda: all(cache.service.up for cache in caches), PATIENCE)
+
+
+def _hits(caches: list[Cache]) -> int:
+    return sum(cache.service.results.statistics.hits for cache in caches)
+
+
+def primary_port(cache: Cache) -> int | None:
+    """The port of the primary that it uses."""
+    where = cache.service.link.where
+    return None if where is None else where.port

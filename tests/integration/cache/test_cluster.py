@@ -12,10 +12,9 @@ from proxy.cache.manager import CacheManager
 from proxy.config.cache_settings import CacheSettings
 from tests.integration.cache.caches import DATABASE, Cache, eventually
 from tests.integration.cache.groups import OwnCluster, cut_off, wait_for
-from tests.integration.cache.load import under_load
+from tests.integration.cache.load import PATIENCE, all_up, through_another_primary
 from tests.integration.cache.servers import OwnRedis
 
-PATIENCE = 40.0
 SLOT = slot_of(b"penstock")
 
 
@@ -119,32 +118,8 @@ async def test_no_stale_hit_when_the_primary_changes(
     pair: list[Cache],
     trouble: Callable[[OwnCluster], Coroutine[None, None, None]],
 ) -> None:
-    old = cluster.owner(SLOT).port
-
-    async def fault() -> None:
-        await eventually(lambda: _hits(pair) > 50, PATIENCE)
-        await trouble(cluster)
-        await eventually(lambda: not {None, old} & {_at(cache) for cache in pair}, PATIENCE)
-        await all_up(pair)
-        before = _hits(pair)
-        await eventually(lambda: _hits(pair) > before + 50, PATIENCE)
-
-    history = await under_load(pair, fault())
+    history = await through_another_primary(pair, cluster.owner(SLOT).port, trouble(cluster))
     assert history.stale == []
-
-
-async def all_up(caches: list[Cache]) -> None:
-    await eventually(lambda: all(cache.service.up for cache in caches), PATIENCE)
-
-
-def _hits(caches: list[Cache]) -> int:
-    return sum(cache.service.results.statistics.hits for cache in caches)
-
-
-def _at(cache: Cache) -> int | None:
-    """The port of the primary that it uses."""
-    where = cache.service.link.where
-    return None if where is None else where.port
 
 
 async def test_without_a_majority_the_cache_is_not_used(

@@ -13,10 +13,8 @@ from proxy.cache.site import LEASE_SECONDS
 from proxy.config.cache_settings import CacheSettings
 from tests.integration.cache.caches import DATABASE, Cache, eventually
 from tests.integration.cache.groups import MASTER, Watched, cut_off, wait_for
-from tests.integration.cache.load import under_load
+from tests.integration.cache.load import PATIENCE, all_up, primary_port, through_another_primary
 from tests.integration.cache.servers import OwnRedis
-
-PATIENCE = 40.0
 
 
 @pytest.fixture
@@ -83,32 +81,8 @@ def _await_another(watched: Watched, old: int) -> None:
 async def test_no_stale_hit_through_a_failover(
     watched: Watched, pair: list[Cache], failover: Callable[[Watched], Coroutine[None, None, None]]
 ) -> None:
-    old = watched.primary().port
-
-    async def fault() -> None:
-        await eventually(lambda: _hits(pair) > 50, PATIENCE)
-        await failover(watched)
-        await eventually(lambda: not {None, old} & {_at(cache) for cache in pair}, PATIENCE)
-        await all_up(pair)
-        before = _hits(pair)
-        await eventually(lambda: _hits(pair) > before + 50, PATIENCE)
-
-    history = await under_load(pair, fault())
+    history = await through_another_primary(pair, watched.primary().port, failover(watched))
     assert history.stale == []
-
-
-async def all_up(caches: list[Cache]) -> None:
-    await eventually(lambda: all(cache.service.up for cache in caches), PATIENCE)
-
-
-def _hits(caches: list[Cache]) -> int:
-    return sum(cache.service.results.statistics.hits for cache in caches)
-
-
-def _at(cache: Cache) -> int | None:
-    """The port of the primary that it uses."""
-    where = cache.service.link.where
-    return None if where is None else where.port
 
 
 async def test_the_old_entries_are_dead_on_the_promoted_replica(
@@ -125,7 +99,7 @@ async def test_the_old_entries_are_dead_on_the_promoted_replica(
     primary.kill()
     for server in copies:
         server.thaw()
-    await eventually(lambda: _at(cache) not in (None, primary.port), PATIENCE)
+    await eventually(lambda: primary_port(cache) not in (None, primary.port), PATIENCE)
     await cache.up()
     assert (await cache.lookup()).reason == "invalidated"
 
