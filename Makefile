@@ -6,8 +6,7 @@
 #   make setup                the virtual environment, and what `make compiled` makes
 #   make compiled             the package with its hot path compiled, if a C compiler is here
 #   make test-compiled        the tests of the data path once more, on the compiled package
-#   make nightly              the cache's promise over ten minutes and a million operations, and
-#                             the tests that take long
+#   make nightly              the cache's promise over ten minutes and a million operations
 #   make mutations [ARGS=..]  the cache's guards taken out one by one: their tests must fail
 #   make suites [ARGS=...]    drivers' own test suites, direct and through Penstock, compared
 #   make bench [ARGS=...]     Penstock beside PgBouncer and pgpool-II; writes docs/performance.md
@@ -36,6 +35,8 @@ COMPILED := $(TREE)/.made
 # Half of the tests wait for servers and time-outs, so more run at once than there are cores.
 PYTEST_PARALLEL := -n $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 3 ? 3 : n > 4 ? 4 : n))) \
 	--dist loadfile
+
+NOT_NIGHTLY := $(if $(filter no,$(NIGHTLY)), and not nightly)
 
 .PHONY: setup compiled demo test test-compiled nightly mutations suites regress bench lint check format lock clean
 .DEFAULT_GOAL := setup
@@ -84,21 +85,20 @@ demo: $(COMPILED)
 	@PYTHONPATH=$(TREE) $(BIN)/penstock demo $(ARGS)
 
 test-compiled: $(COMPILED)
-	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial and not nightly" \
+	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
 		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
 		tests/integration/session tests/integration/sharding tests/integration/cache/test_results.py \
 		$(patsubst %,tests/compat/test_%.py,asyncpg pgbench psycopg psycopg_pipeline shared_backends node) \
 		$(ARGS)
 
-# Tests that measure time or memory run alone, after the others; long ones by `make nightly` only.
+# Tests that measure time or memory run alone, after the others. NIGHTLY=no leaves the longest out.
 test: $(STAMP)
-	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial and not nightly" $(ARGS)
+	$(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial$(NOT_NIGHTLY)" $(ARGS)
 	$(BIN)/pytest -m serial $(ARGS) || [ $$? -eq 5 ]
 
 nightly: $(STAMP)
 	PENSTOCK_HISTORY_SECONDS=660 PENSTOCK_HISTORY_OPERATIONS=1000000 \
 		$(BIN)/pytest -s tests/faults/cache/test_history.py $(ARGS)
-	$(BIN)/pytest -m nightly $(ARGS)
 
 mutations: $(STAMP)
 	$(BIN)/python -m tests.mutations $(ARGS)
