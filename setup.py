@@ -82,8 +82,8 @@ HOT = (
     "cache___results",
     "cache___connection",
 )
-"""What each query passes through. The rest is optimised less, which halves the time that the C
-compiler takes for it."""
+"""What each query passes through. The rest is optimised less: on the largest file that took the C
+compiler 2.6 s instead of 4.2."""
 MYPY_OPTIONS = (
     "--config-file=",  # the project's own names a plugin that a build need not have
     "--ignore-missing-imports",
