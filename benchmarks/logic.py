@@ -89,7 +89,7 @@ class Bench:
             descriptor, channel = _open(backend)
             backend.connection_made(channel)
             wires.incoming[descriptor] = message(b"R", b"\0\0\0\0") + message(b"Z", b"I")
-            channel.readable()
+            _receive(channel)
             pool.backends.add(backend)
             pool.release(backend)
             self._servers[descriptor] = channel
@@ -102,10 +102,15 @@ class Bench:
         """The client sends a query, the server that gets it answers."""
         wires = self._wires
         wires.incoming[self._descriptor] = query
-        self._channel.readable()
+        _receive(self._channel)
         server = wires.written_to
         wires.incoming[server] = answer
-        self._servers[server].readable()
+        _receive(self._servers[server])
+
+
+def _receive(channel: Channel) -> None:
+    if channel.receive():
+        channel.deliver()
 
 
 def context(replicas: bool = True) -> DatabaseContext:

@@ -93,15 +93,6 @@ class Codec:
         beginning = header(number, form)
         return beginning, epochs, body, check(digest, beginning, epochs, body)
 
-    def decode_plain(self, digest: bytes, entry: bytes, head: bytes, current: bytes) -> Decoded:
-        """As `decode`; sooner done where the entry begins with `head`, a `plain_header`."""
-        start = len(head) + len(current)
-        if not entry.startswith(head) or entry[len(head) : start] != current:
-            return self.decode(digest, entry, current)
-        if not is_sound(digest, entry):
-            return Decoded(b"", None, DAMAGED)
-        return Decoded(current, entry[start:-CHECK_SIZE], "")
-
     def decode(self, digest: bytes, entry: bytes, current: bytes | None = None) -> Decoded:
         """What is in the entry that was found under `digest`. `current`: the epochs that it must
         have; None for a reader that doesn't know them."""

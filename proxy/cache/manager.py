@@ -196,17 +196,20 @@ class CacheManager:
         """Take the epochs of `tables`, before reading from them what `set` will store, and those
         of the patterns of keys that writes invalidate."""
         async with self._redis_at_work("take the epochs"):
-            names = (EVERYTHING, *sorted(tables), *map(pattern_epoch, await self._patterns()))
-            return EntryTicket(names, await self._made_epochs(names))
+            return await self._ticket(tables, await self._patterns())
+
+    async def _ticket(self, tables: Iterable[str], globs: Iterable[str]) -> EntryTicket:
+        names = (EVERYTHING, *sorted(tables), *map(pattern_epoch, globs))
+        return EntryTicket(names, await self._made_epochs(names))
 
     async def set(self, key: str, value: bytes, options: SetOptions | None = None) -> bool:
         """Store `value` under `key`. False if its ticket is out of date: nothing was stored."""
         options = options or SetOptions()
         async with self._redis_at_work(f"set {key!r}"):
             globs = [glob for glob in await self._patterns() if fnmatchcase(key, glob)]
-        ticket = options.ticket
-        if ticket is None and (options.tables or globs):
-            ticket = await self.ticket(options.tables)
+            ticket = options.ticket
+            if ticket is None and (options.tables or globs):
+                ticket = await self._ticket(options.tables, globs)
         patterns = set(map(pattern_epoch, globs))
         if ticket is not None and not patterns <= set(ticket.names):
             return False  # the pattern is newer than the ticket: a write may have come between

@@ -232,11 +232,6 @@ class Channel:
         """Whether `close` or `abort` was called or the peer has gone."""
         return self._closing
 
-    def readable(self) -> None:
-        """Read once, and give the protocol what there is."""
-        if self.receive():
-            self.deliver()
-
     def receive(self) -> bool:
         """The poller's call: read once. Whether there is something to deliver."""
         if not self._reading or self._closing:

@@ -13,6 +13,10 @@ class Parameters:
     values: tuple[bytes | None, ...]
     formats: tuple[int, ...]
 
+    def format_of(self, index: int) -> int:
+        """The format code of one of the values."""
+        return self.formats[0 if len(self.formats) == 1 else index] if self.formats else 0
+
 
 def decode_parameters(body: bytes) -> Parameters:
     """The parameters in a Bind's body from the format codes on. Raises ProtocolViolation."""
@@ -38,9 +42,8 @@ def decode_parameters(body: bytes) -> Parameters:
     return Parameters(tuple(values), formats)
 
 
-def result_formats(body: bytes) -> tuple[int, ...]:
-    """The result's format codes: none (all text), one for all, or one each. Raises
-    ProtocolViolation."""
+def first_result_format(body: bytes) -> int:
+    """The format code of the result's first column. Raises ProtocolViolation."""
     try:
         (count,) = struct.unpack_from(">H", body)
         position = 2 + 2 * count
@@ -50,6 +53,7 @@ def result_formats(body: bytes) -> tuple[int, ...]:
             (length,) = struct.unpack_from(">i", body, position)
             position += 4 + max(0, length)
         (count,) = struct.unpack_from(">H", body, position)
-        return struct.unpack_from(f">{count}H", body, position + 2)
+        (code,) = struct.unpack_from(">H", body, position + 2) if count else (0,)
+        return int(code)
     except struct.error:
         raise ProtocolViolation("a Bind message is too short") from None

@@ -5,7 +5,7 @@ from typing import Final
 
 from proxy.cache.calls import Result, Value
 from proxy.session.batch import Batch
-from proxy.session.binding import decode_parameters, result_formats
+from proxy.session.binding import decode_parameters, first_result_format
 from proxy.session.client import Client
 from proxy.sql.calls import CacheCall
 from proxy.sql.statement import Literal
@@ -48,8 +48,8 @@ def _argument(call: CacheCall, place: int, batch: Batch, client: Client) -> Valu
         bound = decode_parameters(batch.binds[0])
         if argument.index > len(bound.values) or argument.index < 1:
             raise PgError(errors.UNDEFINED_PARAMETER, f"there is no parameter ${argument.index}")
-        formats, index = bound.formats, argument.index - 1
-        code = formats[0 if len(formats) == 1 else index] if formats else 0
+        index = argument.index - 1
+        code = bound.format_of(index)
         oids = batch.bound[0].oids
         data, binary, oid = bound.values[index], code == 1, oids[index] if index < len(oids) else 0
     if data is None:
@@ -142,5 +142,4 @@ def row_of(call: CacheCall, batch: Batch, client: Client, result: Result) -> byt
 
 def _format(batch: Batch) -> int:
     """The format code in which the client wants the column."""
-    formats = result_formats(batch.binds[0]) if batch.binds else ()
-    return formats[0] if formats else 0
+    return first_result_format(batch.binds[0]) if batch.binds else 0

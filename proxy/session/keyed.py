@@ -12,11 +12,9 @@ from proxy.sharding.keys import (
     Key,
     KeyType,
     UnreadableKey,
-    key_from_binary,
-    key_from_number,
-    key_from_text,
+    key_from_constant,
+    key_from_parameter,
     key_from_text_bytes,
-    parameter_type,
 )
 from proxy.sql.statement import KeyValue, Literal
 from proxy.wire.errors import ProtocolViolation
@@ -82,7 +80,7 @@ def _key(value: KeyValue, pinned: Pinned, batch: Batch, literals: Literals, utf8
     if isinstance(value, Literal):
         if value.text is None or not (utf8 or value.text.isascii()):
             return None
-        return (key_from_text if value.quoted else key_from_number)(value.text, kind)
+        return key_from_constant(value.text, value.quoted, kind)
     index, data, binary, oid = value.index - 1, None, False, 0
     if batch.text is not None:
         data = literals[index] if 0 <= index < len(literals) else None
@@ -91,15 +89,10 @@ def _key(value: KeyValue, pinned: Pinned, batch: Batch, literals: Literals, utf8
         bound = decode_parameters(batch.binds[0])
         count = len(bound.values)
         if 0 <= index < count:
-            data, formats = bound.values[index], bound.formats
-            code = formats[0 if len(formats) == 1 else index] if formats else 0
-            binary = code == 1
+            data, binary = bound.values[index], bound.format_of(index) == 1
             oid = statement.oids[index] if index < len(statement.oids) else 0
         elif 0 <= index - count < len(statement.literals):
             data = statement.literals[index - count]
     if data is None or not (utf8 or kind.family != "string" or data.isascii()):
         return None
-    sent_as = parameter_type(oid, value.type, kind)
-    if binary:
-        return key_from_binary(data, sent_as, kind)
-    return key_from_text_bytes(data, kind)
+    return key_from_parameter(data, binary, oid, value.type, kind)

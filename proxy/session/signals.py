@@ -11,7 +11,7 @@ from typing import Final
 
 from proxy.session.answers import CACHEABLE_SHAPES
 from proxy.session.batch import Batch
-from proxy.session.binding import decode_parameters, result_formats
+from proxy.session.binding import decode_parameters, first_result_format
 from proxy.wire import errors
 from proxy.wire.errors import PgError, ProtocolViolation
 from proxy.wire.messages import command_complete, message
@@ -69,8 +69,7 @@ def _parameter(batch: Batch) -> int | None:
 
 def answer_of(call: Call, batch: Batch) -> tuple[bytes, bytes]:
     """(RowDescription, DataRow with CommandComplete): the call has been obeyed."""
-    formats = result_formats(batch.binds[0]) if batch.binds else ()
-    code = formats[0] if formats else 0
+    code = first_result_format(batch.binds[0]) if batch.binds else 0
     column = struct.pack(">IhIhih", 0, 0, *_BOOLEAN, -1, code)
     description = message(b"T", b"\0\1" + call.name + b"\0" + column)
     row = message(b"D", b"\0\1\0\0\0\1" + (b"\1" if code else b"t"))

@@ -121,6 +121,20 @@ def key_from_binary(data: bytes, sent_as: KeyType, key: KeyType) -> Key:
     return _string_key(data, key)
 
 
+def key_from_constant(text: str, quoted: bool, key: KeyType) -> Key:
+    """The key that a constant in a statement is. Raises `UnreadableKey`."""
+    return key_from_text(text, key) if quoted else key_from_number(text, key)
+
+
+def key_from_parameter(value: bytes, binary: bool, oid: int, cast: str | None, key: KeyType) -> Key:
+    """The key that a parameter is; `oid` and `cast` as for `parameter_type`.
+
+    Raises `UnreadableKey`, and `UnsupportedKey` as that does."""
+    # The common case first: no OID and no cast, or just the key's own type.
+    sent_as = key if oid == key.oid and cast is None else parameter_type(oid, cast, key)
+    return key_from_binary(value, sent_as, key) if binary else key_from_text_bytes(value, key)
+
+
 def parameter_type(oid: int, cast: str | None, key: KeyType) -> KeyType:
     """The type in which a parameter for a column of type `key` arrives.
 

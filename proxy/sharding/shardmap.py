@@ -10,11 +10,8 @@ from proxy.sharding.keys import (
     Key,
     KeyType,
     UnreadableKey,
-    key_from_binary,
-    key_from_number,
-    key_from_text,
-    key_from_text_bytes,
-    parameter_type,
+    key_from_constant,
+    key_from_parameter,
 )
 from proxy.sql.statement import Literal, TableRef
 
@@ -48,9 +45,8 @@ class HashShardMap:
         if value.text is None:
             return None
         sharded = self._tables[table.name]
-        read = key_from_text if value.quoted else key_from_number
         try:
-            return self._shard(read(value.text, sharded.type))
+            return self._shard(key_from_constant(value.text, value.quoted, sharded.type))
         except UnreadableKey as error:
             raise _refused(sharded, f"the value {value.text[:40]!r}", error) from None
 
@@ -60,13 +56,8 @@ class HashShardMap:
         if value is None:
             return None
         sharded = self._tables[table.name]
-        key = sharded.type
         try:
-            # The common case first: no OID and no cast, or just the key's own type.
-            sent_as = key if oid == key.oid and cast is None else parameter_type(oid, cast, key)
-            if binary:
-                return self._shard(key_from_binary(value, sent_as, key))
-            return self._shard(key_from_text_bytes(value, key))
+            return self._shard(key_from_parameter(value, binary, oid, cast, sharded.type))
         except UnreadableKey as error:
             raise _refused(sharded, "a parameter", error) from None
 
