@@ -69,6 +69,10 @@ def _fingerprint(pairs: tuple[tuple[str, bytes], ...]) -> bytes:
 
 DEFAULTS: Final = intern_settings({})
 
+UNSURE: Final = b"\0"
+"""In a backend's state, of a setting that may have its value by a SET or by default: it is brought
+into whatever state is wanted. No setting can have this value."""
+
 
 def difference(current: SettingsState, wanted: SettingsState) -> bytes:
     """SQL, one query string, that turns `current` into `wanted`; empty if there is nothing to do.
@@ -101,22 +105,26 @@ def read_back(names: list[str]) -> bytes:
 def read_back_all(custom: list[str]) -> bytes:
     """SQL that gives every setting that is set in the session: two columns, name and value.
 
-    `custom`: settings to ask for by name, because pg_settings doesn't show them.
+    `custom`: settings to ask for by name, because pg_settings doesn't show those that no extension
+    has defined. Whether these and the role are set, only their values tell: what a RESET leaves
+    is empty, and "none".
     """
-    return _ALL + b"".join(
-        b" UNION ALL SELECT "
-        + quote_literal(name.encode())
-        + b", NULLIF(pg_catalog.current_setting("
-        + quote_literal(name.encode())
-        + b", true), '')"
-        for name in custom
+    if not custom:
+        return _ALL
+    names = b"), (".join(quote_literal(name.encode()) for name in custom)
+    return (
+        _ALL
+        + b" UNION ALL SELECT name, pg_catalog.current_setting(name, true) FROM (VALUES ("
+        + names
+        + b")) custom (name) WHERE name NOT IN "
+        b"(SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings)"
     )
 
 
 _ALL = (
     b"SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' "
     b"AND context IN ('user', 'superuser') "
-    b"UNION ALL SELECT 'role', NULLIF(pg_catalog.current_setting('role'), 'none')"
+    b"UNION ALL SELECT 'role', pg_catalog.current_setting('role')"
 )
 
 

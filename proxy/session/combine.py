@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from proxy.routing.plan import Access, Plan, Refusal
@@ -37,6 +38,10 @@ def combine(plans: Sequence[Plan]) -> Plan:
     hints = [plan.node_hint for plan in plans]
     return replace(
         strictest,
+        analysis=replace(
+            strictest.analysis,
+            statements=tuple(chain.from_iterable(plan.analysis.statements for plan in plans)),
+        ),
         kind=first.kind if all(plan.kind == first.kind for plan in plans) else "multi",
         writes=frozenset().union(*(plan.writes for plan in plans)),
         pinned_write=None,

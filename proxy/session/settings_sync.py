@@ -12,6 +12,7 @@ from typing import Final
 from proxy.pool.exchange import Exchange
 from proxy.pool.settings_state import (
     DEFAULTS,
+    UNSURE,
     SettingsState,
     difference,
     intern_settings,
@@ -30,8 +31,33 @@ _QUOTED: Final = re.compile(rb"'(" + _CUSTOM.pattern + rb")'")
 _LEAVE_SETTINGS = frozenset({Kind.SELECT, Kind.CLOSE, Kind.LISTEN, Kind.DEALLOCATE, Kind.DISCARD})
 
 
-def resets(plans: Sequence[Plan]) -> bool:
-    """Whether a transaction of these alone, if it succeeded, has reset all settings for certain."""
+def without_asking(
+    plans: Sequence[Plan],
+    transaction: Transaction,
+    current: SettingsState,
+    startup: SettingsState,
+) -> tuple[SettingsState, SettingsState] | None:
+    """The settings (of the session, of its backend) after a transaction of these alone, which
+    succeeded, if it has RESET or DISCARDed for certain what it has changed."""
+    if _resets(plans):
+        return after_reset(plans, current, startup)
+    if sets_alone(plans, transaction) and transaction.restores == transaction.touched:
+        (name,) = transaction.touched
+        return _after_reset_of(name, current, startup)
+    return None
+
+
+def sets_alone(plans: Sequence[Plan], transaction: Transaction) -> bool:
+    """Whether the transaction is a single SET or RESET of a single setting."""
+    if transaction.touched_unknown or transaction.reset_all or len(plans) != 1:
+        return False
+    statements = plans[0].analysis.statements
+    if len(statements) != 1 or statements[0].kind is not Kind.SET:
+        return False
+    return len(transaction.touched) == 1 and statements[0].settings == transaction.touched
+
+
+def _resets(plans: Sequence[Plan]) -> bool:
     if len(plans) != 1 or not plans[0].resets_all:
         return False
     return all(map(_resets_or_leaves, plans[0].analysis.statements))
@@ -61,33 +87,73 @@ def named_in(batch: Batch) -> set[str]:
     return {name.decode().lower() for name in found}
 
 
-def question(transaction: Transaction, current: SettingsState, startup: SettingsState) -> bytes:
-    """SQL that reads back what the ended transaction may have changed."""
-    if _asks_all(transaction, startup):
+def question(
+    transaction: Transaction, current: SettingsState, startup: SettingsState, certain: bool = False
+) -> bytes:
+    """SQL that reads back what the ended transaction may have changed.
+
+    `certain`: it has succeeded and `sets_alone`.
+    """
+    if not certain and _asks_all(transaction, startup):
         return read_back_all(_custom(transaction, current, startup))
     return read_back(sorted(transaction.touched))
 
 
 def after(
-    transaction: Transaction, current: SettingsState, startup: SettingsState, exchange: Exchange
+    transaction: Transaction,
+    current: SettingsState,
+    startup: SettingsState,
+    exchange: Exchange,
+    certain: bool = False,
 ) -> tuple[SettingsState, SettingsState]:
     """The settings (of the session, of its backend) after the answer to `question`."""
-    if _asks_all(transaction, startup):
-        found = {
-            row[0].decode().lower(): row[1]
-            for row in exchange.rows
-            if row[0] is not None and row[1] is not None
-        }
-        return intern_settings({**startup.values, **found}), intern_settings(found)
-    values = dict(current.values)
+    if not certain and _asks_all(transaction, startup):
+        return _after_all(transaction, current, startup, exchange)
+    session, backend = dict(current.values), dict(current.values)
     answers = exchange.rows[0] if exchange.rows else []
     for name, value in zip(sorted(transaction.touched), answers, strict=True):
         if value is None:
-            values.pop(name, None)
+            session.pop(name, None)
+            backend.pop(name, None)
         else:
-            values[name] = value
-    state = intern_settings(values)
-    return state, state
+            session[name] = value
+            # After a ROLLBACK, an error or a RESET the value may be the default.
+            backend[name] = value if certain else UNSURE
+    return intern_settings(session), intern_settings(backend)
+
+
+def _after_all(
+    transaction: Transaction, current: SettingsState, startup: SettingsState, exchange: Exchange
+) -> tuple[SettingsState, SettingsState]:
+    """A setting that isn't set any more has been reset, as the backend had all of the session's."""
+    found: dict[str, bytes] = {}
+    cleared: dict[str, bytes] = {}
+    for row in exchange.rows:
+        if row[0] is None or row[1] is None:
+            continue
+        name, value = row[0].decode().lower(), row[1]
+        if value != (b"none" if name == "role" else b"") or not _is_bare(name):
+            found[name] = value
+        elif current.values.get(name) == value or (
+            name in transaction.touched and name not in transaction.restores
+        ):
+            cleared[name] = value  # by a SET, not by a RESET
+    return intern_settings({**startup.values, **found, **cleared}), intern_settings(found)
+
+
+def _is_bare(name: str) -> bool:
+    """Whether the server doesn't tell if this is set, other than by its value."""
+    return name == "role" or "." in name
+
+
+def _after_reset_of(
+    name: str, current: SettingsState, startup: SettingsState
+) -> tuple[SettingsState, SettingsState]:
+    values = {other: value for other, value in current.values.items() if other != name}
+    backend = intern_settings(values)
+    if name in startup.values:
+        values[name] = startup.values[name]
+    return intern_settings(values), backend
 
 
 def after_reset(

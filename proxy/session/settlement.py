@@ -256,28 +256,41 @@ class Settlement(Link):
             self._unlink(discard=True)
             return
         if transaction.changed_settings:
-            if not settings_sync.resets(self._plans) or self._relay.errors:
+            known = self._known_settings(transaction)
+            if known is None:
                 self._read_back(transaction)
                 return
-            self._take_settings(
-                settings_sync.after_reset(self._plans, client.settings, client.startup_settings)
-            )
+            self._take_settings(known)
         self._keep_settings()
+
+    def _known_settings(
+        self, transaction: Transaction
+    ) -> tuple[SettingsState, SettingsState] | None:
+        if self._relay.errors:
+            return None
+        client = self._client
+        return settings_sync.without_asking(
+            self._plans, transaction, client.settings, client.startup_settings
+        )
 
     def _read_back(self, transaction: Transaction) -> None:
         client = self._client
-        sql = settings_sync.question(transaction, client.settings, client.startup_settings)
+        certain = not self._relay.errors and settings_sync.sets_alone(self._plans, transaction)
+        current, startup = client.settings, client.startup_settings
+        sql = settings_sync.question(transaction, current, startup, certain)
         self._reading_back = True
-        self._ask(sql, lambda exchange: self._settings_read(transaction, exchange))
+        self._ask(sql, lambda exchange: self._settings_read(transaction, exchange, certain))
 
-    def _settings_read(self, transaction: Transaction, exchange: Exchange) -> None:
+    def _settings_read(self, transaction: Transaction, exchange: Exchange, certain: bool) -> None:
         client = self._client
         self._reading_back = False
         if exchange.error is not None:
             self._session.fatal(exchange.error)
             return
         self._take_settings(
-            settings_sync.after(transaction, client.settings, client.startup_settings, exchange)
+            settings_sync.after(
+                transaction, client.settings, client.startup_settings, exchange, certain
+            )
         )
         self._keep_settings()
 

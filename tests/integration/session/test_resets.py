@@ -81,6 +81,43 @@ def test_a_value_set_after_the_reset_stands(connection: Connection) -> None:
     assert seen(connection) == ("SQL, DMY", "7")
 
 
+def test_a_value_set_behind_a_reset_of_all_stands(connection: Connection) -> None:
+    with connection.pipeline():
+        connection.execute("RESET ALL")
+        connection.execute("SET datestyle = 'SQL, DMY'")
+    assert seen(connection) == ("SQL, DMY", "7")
+
+
+def test_a_value_that_was_cleared_stays_so(connection: Connection) -> None:
+    connection.execute("SET my.tenant = ''")
+    assert seen(connection) == ("German, DMY", "")
+    connection.execute("SELECT set_config(%s, %s, false)", ["work_mem", "1MB"])
+    assert seen(connection) == ("German, DMY", "")
+    connection.execute("RESET my.tenant")
+    assert seen(connection) == ("German, DMY", "7")
+
+
+@pytest.mark.parametrize(
+    "taken", ["RESET datestyle", "BEGIN; SET datestyle = 'German'; ROLLBACK", "SELECT 1"]
+)
+def test_the_servers_default_as_ones_own_value_stands(
+    database: Database, tmp_path: Path, taken: str
+) -> None:
+    """Also on a connection that has it by default, as another client left it."""
+    with (
+        running_proxy(database, tmp_path, extra="[pool]\nsize = 1\n") as proxy,
+        psycopg.connect(proxy.dsn(), autocommit=True) as other,
+        psycopg.connect(proxy.dsn(), options=OPTIONS, autocommit=True) as connection,
+    ):
+        (default,) = other.execute("SHOW datestyle").fetchone() or ("",)
+        connection.execute(f"SET datestyle = '{default}'")
+        for statement in taken.split("; "):
+            other.execute(statement)
+        assert seen(connection) == (default, "7")
+        connection.execute("SELECT set_config(%s, %s, false)", ["work_mem", "1MB"])
+        assert seen(connection) == (default, "7")
+
+
 def test_resetting_the_session_authorization_ends_the_role(
     database: Database, tmp_path: Path
 ) -> None:

@@ -4,13 +4,28 @@ import pytest
 
 from proxy.config.settings import Settings
 from proxy.pool.exchange import Exchange
-from proxy.pool.settings_state import DEFAULTS, SettingsState, intern_settings
+from proxy.pool.settings_state import (
+    DEFAULTS,
+    UNSURE,
+    SettingsState,
+    difference,
+    intern_settings,
+)
 from proxy.routing.plan import EVERY_SETTING, Plan
 from proxy.routing.planner import Planner
 from proxy.session.batch import Batch
+from proxy.session.combine import combine
 from proxy.session.intake import Intake
 from proxy.session.prepared import PreparedRegistry
-from proxy.session.settings_sync import after, after_reset, named_in, question, restoration
+from proxy.session.settings_sync import (
+    after,
+    after_reset,
+    named_in,
+    question,
+    restoration,
+    sets_alone,
+    without_asking,
+)
 from proxy.session.transaction import Transaction
 from proxy.sql.analyse import analyse
 from proxy.sql.catalogue import Catalogue
@@ -43,7 +58,72 @@ def test_named_settings_are_asked_for_by_name() -> None:
     session, backend = after(
         transaction, state(timezone=b"UTC", a=b"1"), DEFAULTS, answered([b"x", b"Asia/Tokyo"])
     )
-    assert session is backend is state(timezone=b"Asia/Tokyo", a=b"1", search_path=b"x")
+    assert session is state(timezone=b"Asia/Tokyo", a=b"1", search_path=b"x")
+    # Whether by a SET or by default is not known, so the next loan makes sure of both.
+    assert backend is state(timezone=UNSURE, a=b"1", search_path=UNSURE)
+    assert b"'timezone', 'Asia/Tokyo'" in difference(backend, session)
+    assert b'RESET "timezone"' in difference(backend, DEFAULTS)
+
+
+def test_a_set_alone_is_certain() -> None:
+    plans, transaction = [plan_of("SET timezone = 'UTC'")], Transaction()
+    transaction.note(plans[0], b"")
+    startup = state(timezone=b"Asia/Tokyo")
+    assert sets_alone(plans, transaction)
+    assert without_asking(plans, transaction, startup, startup) is None
+    assert b"pg_settings" not in question(transaction, startup, startup, certain=True)
+    session, backend = after(transaction, startup, startup, answered([b"UTC"]), certain=True)
+    assert session is backend is state(timezone=b"UTC")
+
+
+@pytest.mark.parametrize("reset", ["RESET timezone", "SET timezone TO DEFAULT"])
+def test_a_reset_alone_needs_no_question(reset: str) -> None:
+    plans, transaction = [plan_of(reset)], Transaction()
+    transaction.note(plans[0], b"")
+    current, startup = state(timezone=b"UTC", a=b"1"), state(timezone=b"Asia/Tokyo")
+    assert without_asking(plans, transaction, current, startup) == (
+        state(timezone=b"Asia/Tokyo", a=b"1"),
+        state(a=b"1"),
+    )
+    assert without_asking(plans, transaction, current, DEFAULTS) == (state(a=b"1"), state(a=b"1"))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("BEGIN", "SET timezone = 'UTC'", "ROLLBACK"),
+        ("SET timezone = 'UTC'; SELECT 1/0",),
+        ("BEGIN", "SET timezone = 'UTC'", "RESET timezone", "COMMIT"),
+        ("SET timezone = 'UTC'", "SET a.b = '1'"),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",),
+        ("SELECT set_config('timezone', 'UTC', false)",),
+    ],
+)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_set_among_others_is_not_certain(texts: tuple[str, ...], at_once: bool) -> None:
+    plans = [plan_of(text) for text in texts]
+    transaction = Transaction()
+    for plan in plans:
+        transaction.note(plan, b"")
+    assert not sets_alone([combine(plans)] if at_once else plans[-1:], transaction)
+
+
+def test_what_is_set_behind_a_reset_of_all_is_not_forgotten() -> None:
+    plans = [combine([RESET, plan_of("SET timezone = 'UTC'")])]
+    assert without_asking(plans, Transaction(), DEFAULTS, DEFAULTS) is None
+
+
+def test_a_value_that_was_cleared_is_not_one_that_was_reset() -> None:
+    startup, none = state(**{"my.tenant": b"7", "role": b"ann"}), [b"role", b"none"]
+    cleared = state(**{"my.tenant": b"", "role": b"none"})
+    answer = answered([b"my.tenant", b""], none)
+    unknown = Transaction(touched_unknown=True)
+    assert after(unknown, cleared, startup, answer) == (cleared, DEFAULTS)
+    assert after(unknown, startup, startup, answer) == (startup, DEFAULTS)
+    named = Transaction(touched={"my.tenant"}, touched_unknown=True)
+    assert after(named, startup, startup, answer)[0] is state(**{"my.tenant": b"", "role": b"ann"})
+    reset = Transaction(touched={"my.tenant"}, restores={"my.tenant"})
+    assert after(reset, startup, startup, answer)[0] is startup
 
 
 def test_settings_that_do_not_exist_any_more_are_forgotten() -> None:
