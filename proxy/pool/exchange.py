@@ -1,4 +1,4 @@
-"""Penstock's own query on a borrowed backend: its answer gathered, nothing of it passed on."""
+"""Penstock's own query on a borrowed backend: its answer gathered, not passed on."""
 
 from proxy.pool.description import Description, describe
 from proxy.wire.errors import PgError, error_fields, from_fields
@@ -12,6 +12,7 @@ class Exchange:
         "_parameters",
         "described",
         "error",
+        "notifications",
         "rest",
         "rows",
         "status",
@@ -28,7 +29,10 @@ class Exchange:
         """Of statements, in the order in which they were asked for."""
         self.error: PgError | None = None
         self.status = 0
+        self.notifications = b""
+        """Messages that came in between, for whoever listens."""
         self.rest = b""
+        """What came behind the answer."""
 
     def feed(self, data: bytes) -> bool:
         """Take the server's bytes; whether ReadyForQuery has come."""
@@ -50,6 +54,8 @@ class Exchange:
                 self._parameters = None
             elif kind == 83:
                 self.statuses.append(body)
+            elif kind == 65:
+                self.notifications += data[position - len(body) - 5 : position]
             elif kind == 69 and self.error is None:
                 self.error = from_fields(error_fields(body))
             elif kind == 90:

@@ -389,6 +389,9 @@ class Upstream(Revalidation):
             exchange, done = self._exchange
             if exchange.feed(data):
                 self._exchange = None
+                unasked = exchange.notifications + exchange.rest
+                if unasked:
+                    self._unasked(unasked)
                 done(exchange)
             return
         relay = self._relay

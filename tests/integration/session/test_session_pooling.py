@@ -1,7 +1,9 @@
 """Session pooling: a client keeps its server connection until it leaves."""
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -85,3 +87,30 @@ def test_a_client_waits_until_another_leaves(pooled: Proxy) -> None:
     waiting.join(20)
     assert answers == [(3,)]
     two.close()
+
+
+@pytest.mark.parametrize("statement", ["SET timezone = 'UTC'", "BEGIN; RESET ALL; COMMIT"])
+def test_no_notification_is_lost_in_between(pooled: Proxy, statement: str) -> None:
+    """Also not while Penstock asks the server for the session's settings."""
+    sent = 300
+    with (
+        psycopg.connect(pooled.dsn(), options="-c datestyle=German", autocommit=True) as listener,
+        psycopg.connect(pooled.dsn(), autocommit=True) as other,
+    ):
+        listener.execute("LISTEN news")
+        heard: list[str] = []
+        listener.add_notify_handler(lambda notice: heard.append(notice.payload))
+
+        def notifies() -> None:
+            for number in range(sent):
+                other.execute("SELECT pg_notify('news', %s)", [str(number)])
+
+        with ThreadPoolExecutor(1) as thread:
+            sending = thread.submit(notifies)
+            while not sending.done():
+                listener.execute(statement)
+            sending.result()
+        deadline = time.monotonic() + 20
+        while len(heard) < sent and time.monotonic() < deadline:
+            listener.execute("SELECT 1")
+        assert heard == [str(number) for number in range(sent)]
