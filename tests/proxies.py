@@ -15,10 +15,9 @@ from pathlib import Path
 
 from proxy.local.configuration import render_config
 from tests.databases import Database
+from tests.nursery import TREE, Child, nursery
 
 START_SECONDS = 60.0
-TREE = "PENSTOCK_TREE"
-"""Names the directory of another build of the package to test, such as the compiled one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Proxy:
     port: int
     http_port: int
     database: Database
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Child
     log_file: Path
     config_file: Path
 
@@ -93,16 +92,13 @@ def running_proxy(
             extra='[log]\nformat = "json"\n' + extra,
         )
     )
-    with log_file.open("wb") as log:
-        serve = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config_file)]
-        process = subprocess.Popen(
-            _activating(serve, sockets) if sockets else serve,
-            pass_fds=[one.fileno() for one in sockets],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **(environment or {})},
-            cwd=os.environ.get(TREE),
-        )
+    serve = ["serve", "--config", str(config_file)]
+    process: subprocess.Popen[bytes] | Child
+    variables = {**os.environ, **(environment or {})}
+    if sockets:
+        process = _started(serve, log_file, variables, sockets)
+    else:
+        process = nursery.start(serve, log_file, variables)
     try:
         proxy = _await_listening(process, database, log_file, config_file)
         yield proxy
@@ -117,6 +113,25 @@ def running_proxy(
             process.wait()
 
 
+def _started(
+    arguments: Sequence[str],
+    log_file: Path,
+    environment: Mapping[str, str],
+    sockets: Sequence[socket.socket],
+) -> subprocess.Popen[bytes]:
+    """`penstock` as a command of its own."""
+    command = [sys.executable, "-m", "proxy.cli.main", *arguments]
+    with log_file.open("wb") as log:
+        return subprocess.Popen(
+            _activating(command, sockets) if sockets else command,
+            pass_fds=[one.fileno() for one in sockets],
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=os.environ.get(TREE),
+        )
+
+
 def _activating(command: Sequence[str], sockets: Sequence[socket.socket]) -> list[str]:
     """The command with the sockets as descriptors 3 and following, as sd_listen_fds(3) says."""
     moves = " ".join(f"{3 + index}<&{one.fileno()}" for index, one in enumerate(sockets))
@@ -125,7 +140,7 @@ def _activating(command: Sequence[str], sockets: Sequence[socket.socket]) -> lis
 
 
 def _await_listening(
-    process: subprocess.Popen[bytes], database: Database, log_file: Path, config_file: Path
+    process: subprocess.Popen[bytes] | Child, database: Database, log_file: Path, config_file: Path
 ) -> Proxy:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

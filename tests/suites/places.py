@@ -14,7 +14,7 @@ from proxy.local.postgres import SUPERUSER
 from proxy.local.stack import Stack, StackOptions
 from proxy.local.start import start_stack
 from tests.databases import superuser_connection
-from tests.proxies import TREE
+from tests.nursery import TREE
 from tests.suites.definition import DIRECT, Setting, Suite
 
 Place = Mapping[str, str]

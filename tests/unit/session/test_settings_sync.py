@@ -114,9 +114,9 @@ def test_what_is_set_behind_a_reset_of_all_is_not_forgotten() -> None:
 
 
 def test_a_value_that_was_cleared_is_not_one_that_was_reset() -> None:
-    startup, none = state(**{"my.tenant": b"7", "role": b"ann"}), [b"role", b"none"]
+    startup = state(**{"my.tenant": b"7", "role": b"ann"})
     cleared = state(**{"my.tenant": b"", "role": b"none"})
-    answer = answered([b"my.tenant", b""], none)
+    answer = answered([b"my.tenant", b""], [b"role", b"none"])
     unknown = Transaction(touched_unknown=True)
     assert after(unknown, cleared, startup, answer) == (cleared, DEFAULTS)
     assert after(unknown, startup, startup, answer) == (startup, DEFAULTS)
