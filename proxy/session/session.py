@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+import structlog
+
 from proxy.cache.calls import Result
 from proxy.net.channel import Channel
 from proxy.net.clock import clock
@@ -52,6 +54,8 @@ from proxy.sql.calls import CacheCall
 from proxy.sql.statement import Analysis
 from proxy.wire import errors, messages
 from proxy.wire.errors import PgError, ProtocolViolation
+
+log = structlog.get_logger(__name__)
 
 UNENDED_SECONDS: Final = 0.01
 """How long messages are held back for a Sync or Flush to follow."""
@@ -221,6 +225,10 @@ class Session(Downstream):
         self._running = True  # the batch may be answered at once
         try:
             self._start(batch)
+        except Exception:  # the analyst is there for others too
+            log.exception("a connection failed", user=self.client.user)
+            self.fatal(PgError(errors.INTERNAL_ERROR, "Penstock failed; its log says how"))
+            return
         finally:
             self._running = False
         self._started = started

@@ -29,6 +29,9 @@ def analyse(text: str) -> Analysis:
         except RecursionError:
             errors.append("it is nested too deep")
             statements.append(not_understood(tokens))
+        except Exception as mistake:  # of ours: the server can still run the statement
+            errors.append(f"it could not be analysed: {mistake!r}")
+            statements.append(not_understood(tokens))
     if lexed.condensed:
         statements = [_without_values(statement) for statement in statements]
     if not statements:

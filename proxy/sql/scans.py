@@ -154,8 +154,11 @@ def _row_values(walk: _Walk, columns: Sequence[exp.Expr], rows: Sequence[exp.Exp
     """For each column that gets only constants and parameters: those, over all rows."""
     if not all(isinstance(r, exp.Tuple) and len(r.expressions) == len(columns) for r in rows):
         return ()
+    names = [identifier(column) for column in columns]
     result = []
-    for index, column in enumerate(columns):
+    for index, name in enumerate(names):
+        if not name or names.count(name) > 1:  # parts of one column are given: a[1], a[2]
+            continue
         values: dict[KeyValue, None] = {}
         for row in rows:
             value = key_value(row.expressions[index], walk.tokens)
@@ -163,8 +166,8 @@ def _row_values(walk: _Walk, columns: Sequence[exp.Expr], rows: Sequence[exp.Exp
                 break
             values[value] = None
         else:
-            result.append((identifier(column), tuple(values)))
-    return tuple(sorted((name, values) for name, values in result if name and values))
+            result.append((name, tuple(values)))
+    return tuple(sorted((name, values) for name, values in result if values))
 
 
 def _assigned(assignments: Iterable[exp.Expr]) -> set[str]:

@@ -135,7 +135,9 @@ def _setters(rows: Rows) -> dict[str, frozenset[str]]:
     seeds: dict[str, frozenset[str]] = {}
     for row in rows.setters:
         seeds[row["name"]] = seeds.get(row["name"], _NO_NAMES) | effects_of(row["body"])
-    return setters(seeds, ((row["name"], row["body"]) for row in rows.definitions))
+    # What has just been dropped has no text any more.
+    bodies = ((row["name"], row["body"]) for row in rows.definitions if row["body"] is not None)
+    return setters(seeds, bodies)
 
 
 def _trigger_setters(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.sql.analyse import analyse
 from proxy.sql.normalise import normalised, shape
-from proxy.sql.statement import Kind
+from proxy.sql.statement import Kind, Statement
 from tests.unit.sql.fixtures_file import cases
 
 MEGABYTE = 1_000_000
@@ -88,6 +88,21 @@ def test_time_grows_with_the_text_and_no_faster(title: str, call: object) -> Non
     large = _seconds(call, opening + text[-8 * size :])
 
     assert large < 8 * small + 0.5
+
+
+def test_a_mistake_of_the_analysis_leaves_the_statement_to_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(tokens: object, text: str) -> Statement:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr("proxy.sql.analyse.classify", fails)
+    analysis = analyse("SELECT 1")
+    (statement,) = analysis.statements
+    assert statement.kind is Kind.UNKNOWN
+    assert statement.writes_unknown
+    assert analysis.error is not None
+    assert "TypeError('a mistake')" in analysis.error
 
 
 @given(st.text(max_size=200))

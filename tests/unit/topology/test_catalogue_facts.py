@@ -34,6 +34,14 @@ def test_an_empty_database_is_loaded_all_the_same() -> None:
     assert catalogue.relations == frozenset()
 
 
+def test_a_function_that_was_dropped_meanwhile_has_no_text() -> None:
+    kept = {"name": "f", "body": "BEGIN PERFORM g(); END"}
+    sets = {"name": "g", "body": "BEGIN PERFORM set_config('a.b', '1', false); END"}
+    gone = {"name": "h", "body": None}
+    found = assemble(rows(setters=[sets], definitions=[gone, kept]), {}).setters
+    assert found.keys() == {"f", "g"}
+
+
 def test_descendants_and_ancestors_are_transitive() -> None:
     tables = [relation(oid, name) for oid, name in enumerate("abcd", 1)]
     catalogue = assemble(rows(tables, inherits=[(2, 1), (3, 2), (4, 1)]), {})
