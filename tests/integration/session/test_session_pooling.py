@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.databases import Database
+from tests.databases import Database, superuser_connection
 from tests.proxies import Proxy, running_proxy
 
 SESSION_POOLING = '[pool]\nmode = "session"\nsize = 2\n'
@@ -58,11 +58,26 @@ def test_state_lasts_as_long_as_the_client_and_no_longer(pooled: Proxy) -> None:
             other.execute("SELECT pg_advisory_lock(4711)")
 
 
+def wait_until_cleaned(proxy: Proxy, connections: int) -> None:
+    """Until so many of the pool's connections are as those whom they were lent to found them."""
+    cleaned = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = %s "
+        "AND query = 'DISCARD ALL' AND state = 'idle'"
+    )
+    own = (proxy.database.name, proxy.database.user)
+    with superuser_connection(proxy.database.stack.primary) as connection:
+        deadline = time.monotonic() + 10
+        while connection.execute(cleaned, own).fetchone() != (connections,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_a_client_that_connects_anew_gets_another_server_process(pooled: Proxy) -> None:
     with connect(pooled) as one, connect(pooled) as two:
         processes = {one.info.backend_pid, two.info.backend_pid}
     before = 0
     for _ in range(4):
+        wait_until_cleaned(pooled, len(processes))
         with connect(pooled) as client:
             assert client.info.backend_pid in processes - {before}
             before = client.info.backend_pid

@@ -1,8 +1,8 @@
 """PostgreSQL's own regression tests on the server itself, and through Penstock.
 
-`python -m tests.suites.postgres [--mode session|transaction] [--only FILE …]`; `make regress` runs
-it whole. Fails when a file that passes on the server itself has another output through Penstock,
-unless lost.toml names it with a reason; and when lost.toml names one that passes.
+`python -m tests.suites.postgres [--mode MODE] [--only FILE …]`; `make regress` runs it whole. Fails
+when a file that passes on the server itself has another output through Penstock, unless lost.toml
+names it with a reason; and when lost.toml names one that passes.
 """
 
 import argparse
@@ -16,13 +16,15 @@ from pathlib import Path
 
 from proxy.local.account import server_account
 from proxy.local.errors import LocalStackError
+from tests.suites.postgres import surroundings
 from tests.suites.postgres.cluster import Cluster, running_cluster
 from tests.suites.postgres.penstock import running_penstock
 from tests.suites.postgres.schedule import Outcome, excerpt, run_schedule
 from tests.suites.postgres.source import Suite, SuiteError, get_suite
 from tests.suites.postgres.tools import Ports, run_tools
 
-MODES = ("session", "transaction")
+MODES = ("session", "transaction", "routed")
+"""The last is transaction pooling with reads on a standby, and all results in the cache."""
 HERE = Path(__file__).parent
 BUILD = HERE.parents[2] / "build" / "suites" / "postgres"
 
@@ -62,12 +64,24 @@ def _on_server(suite: Suite, only: list[str]) -> set[str]:
 
 
 def _through_penstock(suite: Suite, mode: str, only: list[str]) -> list[Outcome]:
-    with _cluster(suite, mode) as cluster, running_penstock(cluster, mode) as port:
+    with _cluster(suite, mode) as cluster, _penstock(cluster, mode) as port:
         outcomes = list(run_schedule(cluster, port, mode, only))
         if not only:
             ports = Ports(cluster.port, port)
             outcomes += run_tools(cluster, ports, mode, jobs=mode == "session")
     return outcomes
+
+
+@contextmanager
+def _penstock(cluster: Cluster, mode: str) -> Iterator[int]:
+    if mode != "routed":
+        with running_penstock(cluster, mode) as port:
+            yield port
+        return
+    with surroundings.standby(cluster) as standby, surroundings.redis() as redis:
+        extra = surroundings.configuration(standby, redis)
+        with running_penstock(cluster, "transaction", extra) as port:
+            yield port
 
 
 @contextmanager

@@ -17,15 +17,16 @@ _STOP_SECONDS = 30.0
 
 
 def configuration(cluster: Cluster, mode: str, extra: str) -> str:
-    """Room for the twenty files that the schedule runs at once; `routing` off without `extra`."""
+    """Room for the twenty files that the schedule runs at once; routing is off without `extra`."""
     databases = "".join(
         f'[database.{name}.primary]\nhost = "{HOST}"\nport = {cluster.port}\n'
         for name in (DATABASE, RESTORED)
     )
+    routed = str(bool(extra)).lower()
     return (
         f'[server]\nlisten = "{HOST}:0"\nhttp_listen = ""\n[log]\nformat = "json"\n'
         f'[auth]\nmethod = "trust"\n[[auth.users]]\nname = "{SUPERUSER}"\n'
-        f'[pool]\nmode = "{mode}"\nsize = 60\n[routing]\nenabled = false\n{databases}{extra}'
+        f'[pool]\nmode = "{mode}"\nsize = 60\n[routing]\nenabled = {routed}\n{databases}{extra}'
     )
 
 
