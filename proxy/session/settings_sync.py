@@ -41,14 +41,19 @@ def without_asking(
     succeeded, if it has RESET or DISCARDed for certain what it has changed."""
     if _resets(plans):
         return after_reset(plans, current, startup)
-    if sets_alone(plans, transaction) and transaction.restores == transaction.touched:
+    if _is_alone(plans, transaction) and transaction.restores == transaction.touched:
         (name,) = transaction.touched
-        return _after_reset_of(name, current, startup)
+        if "." not in name:  # else it may be there, and empty, or have an extension's default
+            return _after_reset_of(name, current, startup)
     return None
 
 
 def sets_alone(plans: Sequence[Plan], transaction: Transaction) -> bool:
-    """Whether the transaction is a single SET or RESET of a single setting."""
+    """Whether the transaction is a single SET of a single setting, to a value."""
+    return _is_alone(plans, transaction) and not transaction.restores
+
+
+def _is_alone(plans: Sequence[Plan], transaction: Transaction) -> bool:
     if transaction.touched_unknown or transaction.reset_all or len(plans) != 1:
         return False
     statements = plans[0].analysis.statements
@@ -134,8 +139,8 @@ def _after_all(
         name, value = row[0].decode().lower(), row[1]
         if value != (b"none" if name == "role" else b"") or not _is_bare(name):
             found[name] = value
-        elif current.values.get(name) == value or (
-            name in transaction.touched and name not in transaction.restores
+        elif name not in transaction.restores and (
+            name in transaction.touched or current.values.get(name) == value
         ):
             cleared[name] = value  # by a SET, not by a RESET
     return intern_settings({**startup.values, **found, **cleared}), intern_settings(found)

@@ -81,6 +81,21 @@ def test_a_value_set_after_the_reset_stands(connection: Connection) -> None:
     assert seen(connection) == ("SQL, DMY", "7")
 
 
+def test_a_setting_that_was_reset_is_not_unknown(database: Database, tmp_path: Path) -> None:
+    with (
+        running_proxy(database, tmp_path, extra="[pool]\nsize = 2\n") as proxy,
+        psycopg.connect(proxy.dsn(), autocommit=True) as connection,
+        psycopg.connect(proxy.dsn(), autocommit=True) as other,
+    ):
+        connection.execute("SET a.b = 'x'")
+        connection.execute("RESET a.b")
+        for _ in range(2):
+            assert connection.execute("SHOW a.b").fetchone() == ("",)
+            with other.transaction():  # takes the connection that was used last
+                other.execute("SELECT 1")
+                assert connection.execute("SHOW a.b").fetchone() == ("",)
+
+
 def test_a_value_set_behind_a_reset_of_all_stands(connection: Connection) -> None:
     with connection.pipeline():
         connection.execute("RESET ALL")

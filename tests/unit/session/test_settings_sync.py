@@ -88,6 +88,17 @@ def test_a_reset_alone_needs_no_question(reset: str) -> None:
     assert without_asking(plans, transaction, current, DEFAULTS) == (state(a=b"1"), state(a=b"1"))
 
 
+def test_a_reset_of_what_may_be_an_extensions_is_asked_for() -> None:
+    plans, transaction = [plan_of("RESET my.tenant")], Transaction()
+    transaction.note(plans[0], b"")
+    current = state(**{"my.tenant": b"7"})
+    assert without_asking(plans, transaction, current, DEFAULTS) is None
+    assert not sets_alone(plans, transaction)
+    session, backend = after(transaction, current, DEFAULTS, answered([b""]))
+    assert session is state(**{"my.tenant": b""})
+    assert backend is state(**{"my.tenant": UNSURE})
+
+
 @pytest.mark.parametrize(
     "texts",
     [
