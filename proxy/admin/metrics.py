@@ -175,6 +175,16 @@ def _cache_metrics(observed: Observed, counters: Counters) -> Iterator[Metric]:
         "Reads that a hint had run to replace what the cache held.",
         cache.renewals,
     )
+    yield _count(
+        "penstock_cache_refreshed",
+        "Results read again after a write, before its writer had the answer.",
+        cache.refreshed,
+    )
+    yield _count(
+        "penstock_cache_refreshed_late",
+        "Results that were not read again in the time that a writer waits.",
+        cache.refreshed_late,
+    )
     yield _count("penstock_cache_fills", "Results put into the cache.", cache.fills)
     unfilled = {"epoch moved": cache.refused_fills, "redis is away": cache.dropped_fills}
     yield _tally(

@@ -72,6 +72,10 @@ class Statistics:
     """Those of `hits` after an entry's time, while another client was reading anew."""
     renewals: int = 0
     """Reads that a hint had run although there may have been a hit."""
+    refreshed: int = 0
+    """Results that were read again after a write, before its writer had the answer."""
+    refreshed_late: int = 0
+    """Those that took longer than the writer had to wait."""
     fills: int = 0
     refused_fills: int = 0
     """An epoch had moved since the lookup."""
@@ -111,6 +115,8 @@ class Statistics:
         yield "bypasses", sum(self.bypasses.values())
         yield "stale_hits", self.stale_hits
         yield "renewals", self.renewals
+        yield "refreshed", self.refreshed
+        yield "refreshed_late", self.refreshed_late
         yield "fills", self.fills
         yield "refused_fills", self.refused_fills
         yield "dropped_fills", self.dropped_fills

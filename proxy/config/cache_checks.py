@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from proxy.config.auth_checks import no_user, others
-from proxy.config.cache_settings import FeedSettings
+from proxy.config.cache_settings import WRITE_THROUGH, FeedSettings
 from proxy.config.findings import Check, Finding, twice
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
@@ -51,6 +51,16 @@ def _cache_keys(settings: Settings) -> Iterator[Finding]:
             yield Finding((*path, "granularity"), '"key" needs tables', 'tables = ["NAME"]')
         if rule.granularity != "key" and rule.key is not None:
             yield Finding((*path, "key"), "is not used", 'with granularity = "key"')
+
+
+def _strategies(settings: Settings) -> Iterator[Finding]:
+    for index, rule in enumerate(settings.cache.rules):
+        if rule.strategy == WRITE_THROUGH:
+            continue
+        for name in ("refresh_within", "refresh_entries"):
+            if name in rule.model_fields_set:
+                path: Path = ("cache", "rule", index, name)
+                yield Finding(path, "is not used", f'with strategy = "{WRITE_THROUGH}"')
 
 
 def _invalidations(settings: Settings) -> Iterator[Finding]:
@@ -114,6 +124,14 @@ CACHE_CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (
         _cache_keys,
         ("cache.rule.*.granularity", "cache.rule.*.key", "cache.rule.*.tables"),
+    ),
+    (
+        _strategies,
+        (
+            "cache.rule.*.strategy",
+            "cache.rule.*.refresh_within",
+            "cache.rule.*.refresh_entries",
+        ),
     ),
     (
         _invalidations,

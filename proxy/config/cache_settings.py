@@ -31,6 +31,9 @@ SlotName = Annotated[
 ]
 
 
+WRITE_THROUGH = "write-through"
+
+
 class CacheRule(Section):
     """Statements whose results are kept. The first match wins."""
 
@@ -73,6 +76,19 @@ class CacheRule(Section):
     key: Name | None = Field(
         None,
         description='the key column, with `granularity = "key"`: an integer, text, varchar or uuid',
+    )
+    strategy: Literal["read-through", "write-through"] = Field(
+        "read-through",
+        description="write-through: after a write through Penstock the results in demand are read "
+        "again and stored before the writer gets its answer",
+    )
+    refresh_within: Duration = Field(
+        0.05,
+        gt=0,
+        description="with write-through: a writer waits no longer; what is not done is a miss",
+    )
+    refresh_entries: int = Field(
+        10, ge=1, le=1000, description="with write-through: so many after one write, the last used"
     )
     enabled: bool = Field(True, description="false: matching statements are never cached")
 

@@ -102,6 +102,8 @@ def _by_rule(cache: CachePlan) -> str:
     if cache.empty_ttl_seconds is not None:
         empty = cache.empty_ttl_seconds
         said += f", without rows {f'for {empty:g} s' if empty else 'not kept'}"
+    if cache.refresh_seconds:
+        said += f", read again after writes, for which they wait up to {cache.refresh_seconds:g} s"
     return f"{said}; the hint has what is kept replaced" if cache.refresh else said
 
 

@@ -56,6 +56,10 @@ class CachePlan:
     """An entry is kept for so much longer, while one client reads anew."""
     empty_ttl_seconds: float | None = None
     """Of a result without rows; None: `ttl_seconds`."""
+    refresh_seconds: float = 0.0
+    """Write-through: a writer waits for so long while results are read again; 0: it doesn't."""
+    refresh_entries: int = 0
+    """So many of them at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from proxy.session.context import DatabaseContext
 from proxy.session.explanation import explain
 from proxy.session.keyed import group_of_text
 from proxy.session.plans import PlanCache
+from proxy.session.refresh import hot_results
 from proxy.sharding.keys import TYPES_BY_NAME
 from proxy.sharding.shardmap import HashShardMap
 from proxy.sql.catalogue import Catalogue
@@ -237,6 +238,8 @@ class Database:
             notification_backlog=settings.limits.notification_backlog,
         )
         self.context.calls = self._calls()
+        if cache is not None:
+            self.context.hot = hot_results(self.context, cache)
         self._cascade(Catalogue())
         self.catalogue.look_for_keys(self._key_columns())
         self.feed = self._new_feed()

@@ -94,6 +94,10 @@ def remembered(
     return key, tier.get(key, plan.cache, lease_clock())
 
 
+Note = Callable[[bytes, Batch, CachePlan, tuple[str, ...]], None]
+"""(key, batch, terms, epochs read): a client has asked for this, see `hot.HotResults.note`."""
+
+
 def ask(
     context: DatabaseContext,
     client: Client,
@@ -102,6 +106,7 @@ def ask(
     literals: tuple[bytes | None, ...],
     key: bytes,
     done: Callable[[bytes | None, Fill | None], None],
+    note: Note,
 ) -> None:
     """Look the batch's answer up in Redis; `done` gets a hit, or the right to fill, or neither.
 
@@ -135,6 +140,8 @@ def ask(
         done(lookup.payload, fill)
 
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
+    if rule.refresh_seconds:
+        note(key or digest, batch, rule, reads)
     cache.lookup(context.name, rule.label, digest, reads, answered, rule.rule, rule.stale_seconds)
 
 

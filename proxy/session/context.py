@@ -14,6 +14,7 @@ from proxy.pool.settings_state import SettingsState
 from proxy.pool.shared_listener import SharedListener
 from proxy.routing.plan import Plan
 from proxy.session.client import Client
+from proxy.session.hot import HotResults
 from proxy.session.plans import PlanCache
 from proxy.session.prepared import PreparedRegistry
 from proxy.session.registry import Registry
@@ -99,6 +100,8 @@ class DatabaseContext:
     """Bytes of notifications that may wait for one client; 0: any number."""
     calls: CacheCalls | None = None
     """Carries out calls of the schema `penstock`, where there is a cache."""
+    hot: HotResults | None = None
+    """What to read again after a write, where there is a cache."""
     cached: dict[str, Tally] = field(default_factory=dict)
     """Answers from the cache, by kind of statement."""
 

@@ -16,7 +16,7 @@ from proxy.cache.calls import Result
 from proxy.net.channel import Channel
 from proxy.net.clock import clock
 from proxy.pool.backend import HIGH_WATER
-from proxy.routing.plan import Access, Plan
+from proxy.routing.plan import Access, CachePlan, Plan
 from proxy.routing.route import Target
 from proxy.session import cache_calls, caching, sequences, signals, states
 from proxy.session.analyst import analyst
@@ -517,13 +517,27 @@ class Session(Downstream):
             if batch.references is not None and caching.tells(batch):
                 self._tell_cached(batch, answer.reply[answer.payload_from :])
             self.count_cached()
+            if plan.cache is not None and plan.cache.refresh_seconds:
+                self.touch_hot(key)
             self._write_soon(caching.remembered_reply(answer, self.client.transaction.status))
             return True
         self.state = states.WAITING
         self.asking = True
         answered = partial(self._cache_answered, batch)
-        caching.ask(self.context, self.client, batch, plan, self._literals, key, answered)
+        caching.ask(
+            self.context, self.client, batch, plan, self._literals, key, answered, self.note_hot
+        )
         return True
+
+    def note_hot(self, key: bytes, batch: Batch, terms: CachePlan, reads: tuple[str, ...]) -> None:
+        """The client asks for a result that is to be refreshed after writes."""
+        if self.context.hot is not None:
+            self.context.hot.note(key, self.client, batch, terms, reads)
+
+    def touch_hot(self, key: bytes) -> None:
+        """The client has got such a result from memory."""
+        if self.context.hot is not None:
+            self.context.hot.touch(key)
 
     def _cache_answered(self, batch: Batch, hit: bytes | None, fill: caching.Fill | None) -> None:
         if self.state != states.WAITING or batch is not self._batch:

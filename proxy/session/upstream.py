@@ -501,7 +501,17 @@ class Upstream(Revalidation):
         """Let the client have the end of its answer once what it wrote is out of the cache."""
         self._session.state = states.WAITING
         self._settling = True
-        self._invalidate(cache, lambda: self._deliver(passed))
+        self._invalidate(cache, lambda: self._write_through(passed, cache))
+
+    def _write_through(self, passed: bytes, cache: ResultCache) -> None:
+        """Have what is in demand of it read again first, if a rule says so."""
+        hot, transaction = self._context.hot, self._client.transaction
+        if hot is None or not len(hot) or transaction.failed or self._abandoned:
+            self._deliver(passed)
+            return
+        effects = cache.cascaded(self._context.name, transaction.outdates)
+        moved = transaction.outdates if effects is None else effects.names
+        hot.refresh(moved, lambda: self._deliver(passed))
 
     # When things go wrong
 

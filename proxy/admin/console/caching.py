@@ -24,6 +24,8 @@ _TOTALS = (
     "bypasses",
     "stale_hits",
     "renewals",
+    "refreshed",
+    "refreshed_late",
     "fills",
     "refused_fills",
     "dropped_fills",

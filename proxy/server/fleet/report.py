@@ -87,6 +87,7 @@ _FIELDS: Final = (
     *("hits", "fills", "refused_fills", "dropped_fills", "moves", "owed_moves", "errors"),
     *("bytes_served", "bytes_stored", "memory_hits", "memory_bytes", "memory_entries"),
     *("coalesced", "evictions", "unconfirmed_moves", "renewals", "stale_hits"),
+    *("refreshed", "refreshed_late"),
 )
 
 
