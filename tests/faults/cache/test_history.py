@@ -261,8 +261,10 @@ async def fed_place(servers: Stack, schema: Database, directory: Path) -> AsyncI
 async def plain_place(
     servers: Stack, schema: Database, directory: Path, proxies: int
 ) -> AsyncIterator[Place]:
+    """Where there are two proxies they write through the cache."""
+    rule = RULE + ('strategy = "write-through"\n' if proxies > 1 else "")
     async with contextlib.AsyncExitStack() as cleanup:
-        running = [running_proxy(schema, directory, extra=RULE) for _ in range(proxies)]
+        running = [running_proxy(schema, directory, extra=rule) for _ in range(proxies)]
         started = [cleanup.enter_context(context) for context in running]
         workload = Workload(started, WAYS, History(), pause=3.0, burst=BURST)
         yield Place(servers, schema, workload, random.Random())
@@ -287,7 +289,9 @@ async def test_no_read_is_older_than_promised(
         hits = await asyncio.to_thread(place.count_hits)
         for proxy in place.workload.proxies:
             print("passed by:", await asyncio.to_thread(samples, proxy, BYPASSES))
-            print("missed:", await asyncio.to_thread(samples, proxy, "penstock_cache_misses_total"))
+            for name in ("misses", "refreshed", "refreshed_late"):
+                series = f"penstock_cache_{name}_total"
+                print(f"{name}:", await asyncio.to_thread(samples, proxy, series))
         print(
             f"{arrangement}: {history.operations} operations in {time.monotonic() - begun:.0f} s, "
             f"{history.acknowledged} writes acknowledged, {hits} hits, "

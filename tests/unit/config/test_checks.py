@@ -59,6 +59,14 @@ def test_the_base_is_right(tmp_path: Path) -> None:
             "needs the file of the rules, and it is not named",
         ),
         (
+            {
+                "cache": REDIS
+                + '[[cache.rule]]\nname = "r"\ntables = ["t"]\nrefresh_within = "1s"\n'
+            },
+            "cache.rule[0].refresh_within",
+            "is not used",
+        ),
+        (
             {"auth": '[auth]\nauth_hba_file = "hba"\n' + BASE["auth"]},
             "auth.auth_hba_file",
             'is not used: auth.method is scram-sha-256, so set method = "hba"',
