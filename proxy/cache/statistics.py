@@ -49,6 +49,14 @@ class RuleCounters:
     a connection included."""
     read_seconds: float = 0.0
 
+    def include(self, other: "RuleCounters") -> None:
+        """Count what another has counted too."""
+        self.hits += other.hits
+        self.misses += other.misses
+        self.fills += other.fills
+        self.reads += other.reads
+        self.read_seconds += other.read_seconds
+
     @property
     def saved_ms(self) -> int:
         """Milliseconds that the hits would have taken, had each taken as long as a read did."""

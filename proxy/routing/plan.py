@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from proxy.sql.calls import CacheCall
 from proxy.sql.listening import Step, Verb
 from proxy.sql.statement import Analysis, Begin, KeyValue
+from proxy.topology.statement_tallies import StatementTally
 
 
 class Access(enum.Enum):
@@ -60,6 +61,8 @@ class CachePlan:
     """Write-through: a writer waits for so long while results are read again; 0: it doesn't."""
     refresh_entries: int = 0
     """So many of them at most."""
+    tally: StatementTally = field(default_factory=StatementTally, compare=False, repr=False)
+    """What the cache did for the statement."""
 
 
 @dataclass(frozen=True, slots=True)

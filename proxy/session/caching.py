@@ -1,7 +1,7 @@
 """A session's use of the cache: whether to ask, under which key, and what to keep."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import random
 from typing import Final
 
@@ -19,6 +19,7 @@ from proxy.session.keyed import epochs_read
 from proxy.session.prepared import Prepared
 from proxy.session.transaction import IDLE
 from proxy.sql.hints import without_refresh
+from proxy.topology.statement_tallies import StatementTally
 from proxy.wire.framing import uint32_at
 from proxy.wire.messages import ready_for_query
 
@@ -41,6 +42,7 @@ class Fill:
     stale_seconds: float = 0.0
     empty_ttl_seconds: float | None = None
     """Both as in `CachePlan`."""
+    tally: StatementTally = field(default_factory=StatementTally)
 
 
 def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -> str | None:
@@ -129,7 +131,10 @@ def ask(
 
     def answered(lookup: Lookup) -> None:
         fill, ticket = None, lookup.ticket
+        if lookup.payload is not None:
+            rule.tally.hits += 1
         if ticket is not None:
+            rule.tally.misses += 1
             known = context.catalogue.current is catalogue  # the plan is of no older one
             if known and context.catalogue.usable_for_cache:
                 fill = _fill(rule, ticket, lookup.fresh_after, keep if key else None)
@@ -162,6 +167,7 @@ def _fill(
         retain,
         rule.stale_seconds,
         rule.empty_ttl_seconds,
+        rule.tally,
     )
 
 
@@ -259,6 +265,10 @@ def keep(cache: ResultCache, fill: Fill, captured: bytes | None, seconds: float)
     counters = fill.ticket.scope.counters
     counters.reads += 1
     counters.read_seconds += seconds
+    tally = fill.tally
+    tally.fills += 1
+    tally.reads += 1
+    tally.read_seconds += seconds
     retain, ttl = fill.retain, _life(fill, kept)
     if ttl <= 0:
         cache.share(fill.ticket, kept)

@@ -5,6 +5,7 @@ A shape without its literals may key a plan, never a result (see docs/architectu
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -201,7 +202,11 @@ class PlanCache:
                 raise Unanalysed(query)
             analysis = analyse(query)
         self._counters.plan_misses += 1
-        return self._planner(analysis)
+        plan = self._planner(analysis)
+        if plan.cache is not None:
+            tally = self._counters.statements.of(plan.cache.rule, query)
+            plan = replace(plan, cache=replace(plan.cache, tally=tally))
+        return plan
 
     def _has_analysed(self) -> bool:
         """Whether others have waited in this round already for a text to be analysed."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from proxy.topology.statement_tallies import StatementTallies
+
 BUCKET_BOUNDS = (
     0.0001,
     0.00025,
@@ -102,6 +104,9 @@ class Counters:
     cache_unfilled: defaultdict[str, int] = field(default_factory=_tally)
     """Results that were to be kept and were never offered, by reason: "too large", …"""
 
+    statements: StatementTallies = field(default_factory=StatementTallies)
+    """What the cache did for each statement that a rule names."""
+
     clients: int = 0
     """Client connections open now."""
     opening: int = 0
@@ -152,6 +157,7 @@ class Counters:
         ):
             for name, count in more.items():
                 own[name] += count
+        self.statements.include(other.statements)
         self.clients += other.clients
         self.opening += other.opening
         self.clients_refused += other.clients_refused

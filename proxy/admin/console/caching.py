@@ -5,16 +5,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from proxy.admin.console.rows import Row, columns
+from proxy.admin.console.snapshot import StatementRow
 from proxy.cache.errors import CacheUnavailable
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.manager import CacheManager, CacheStats, MemoryUsage
-from proxy.cache.statistics import BY_HAND, Statistics
+from proxy.cache.statistics import BY_HAND, Statistics, hit_rate
 from proxy.config.cache_settings import CacheSettings
 from proxy.wire import errors
 from proxy.wire.errors import PgError
 
 CACHE = columns("scope name metric this_process all_processes")
 CLEAR = columns("database pattern tables_invalidated keys_removed:int")
+
+STATEMENTS = columns(
+    "database rule hits:int misses:int bypasses:int fills:int hit_rate saved_ms:int statement"
+)
 
 _TOTALS = (
     "hits",
@@ -88,6 +93,18 @@ def cache_rows(own: Own, shared: Shared) -> list[Row]:
     ):
         rows += [(scope, name, "reads", str(count), None) for name, count in sorted(counts.items())]
     return [*rows, *_memory_rows(shared.memory)]
+
+
+def statement_rows(statements: Sequence[StatementRow]) -> list[Row]:
+    """Those first whose hits have saved most; the rest of a rule's as "(others)"."""
+    rows: list[Row] = []
+    for one in sorted(statements, key=lambda one: (-one.saved_ms, -one.hits, one.text)):
+        rate = hit_rate(one.hits, one.misses)
+        counts = one.hits, one.misses, one.bypasses, one.fills
+        text = one.text or "(others)"
+        shown = [*map(str, counts), _share(rate), str(one.saved_ms), text]
+        rows.append((one.database, one.rule, *shown))
+    return rows
 
 
 def _total_rows(statistics: Statistics, stats: CacheStats | None) -> list[Row]:

@@ -90,7 +90,7 @@ async def _cache(insight: Overview, arguments: tuple[str, ...]) -> Sequence[Row]
         [rule.name for rule in settings.rules if rule.enabled],
         insight.feed_states(),
     )
-    if settings.redis is None:
+    if not settings.has_store:
         return caching.cache_rows(own, caching.Shared(error="no cache is configured"))
     return caching.cache_rows(own, await caching.look_at_shared(settings, _names(insight)))
 
@@ -148,6 +148,12 @@ def _active_sockets(insight: Overview) -> Sequence[Row]:
 _LIST: Final = (
     Command(
         "SHOW CACHE", "hits, misses, bypasses and entries of the cache", caching.CACHE, None, _cache
+    ),
+    Command(
+        "SHOW CACHE_STATEMENTS",
+        "what the cache did for each statement, those first that saved most",
+        caching.STATEMENTS,
+        lambda insight: caching.statement_rows(insight.cached_statements()),
     ),
     Command(
         "SHOW CLIENTS",

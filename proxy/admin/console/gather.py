@@ -22,6 +22,7 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    StatementRow,
     Things,
 )
 from proxy.admin.console.statistics import QueriesByName
@@ -177,6 +178,14 @@ class Insight:
     def cache_statistics(self) -> Statistics | None:
         """What the cache counts; None: no cache is configured."""
         return None if self.cache is None else self.cache.results.statistics
+
+    def cached_statements(self) -> list[StatementRow]:
+        """What the cache did for each statement."""
+        return [
+            StatementRow.of(one.name, *tally)
+            for one in self.contexts()
+            for tally in one.counters.statements.items()
+        ]
 
     def cache_up(self) -> bool:
         """Whether Redis answers."""

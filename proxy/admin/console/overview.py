@@ -13,6 +13,7 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    StatementRow,
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
@@ -52,6 +53,9 @@ class Overview(Protocol):
 
     def cache_statistics(self) -> Statistics | None:
         """None: no cache is configured."""
+
+    def cached_statements(self) -> Sequence[StatementRow]:
+        """What the cache did for each statement, in any order."""
 
     def cache_up(self) -> bool: ...
     def feed_states(self) -> Sequence[FeedState]: ...

@@ -15,6 +15,7 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    StatementRow,
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
@@ -113,6 +114,9 @@ class FleetOverview:
         if not self.settings.cache.has_store:
             return None
         return report.statistics_of(self._reports)
+
+    def cached_statements(self) -> list[StatementRow]:
+        return report.cached_statements_of(self._reports)
 
     def cache_up(self) -> bool:
         return bool(self._reports) and all(one.cache_up for one in self._reports)

@@ -15,11 +15,12 @@ from proxy.admin.console.snapshot import (
     PoolState,
     PreparedState,
     ServerState,
+    StatementRow,
     Things,
 )
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
-from proxy.cache.statistics import Statistics
+from proxy.cache.statistics import RuleCounters, Statistics
 
 Tally = dict[str, int]
 
@@ -29,6 +30,7 @@ _SHORT_BY: Final = {
     "show sockets": frozenset({"clients", "servers"}),
     "show active_sockets": frozenset({"clients", "servers"}),
     "show prepared": frozenset({"prepared"}),
+    "show cache_statements": frozenset({"statements"}),
 }
 
 
@@ -56,7 +58,10 @@ class Report:
     cache_passes: tuple[Tally, Tally]
     cache: Tally
     """Counters of the cache by name, "misses:" and "bypasses:" with a reason."""
+    rules: Mapping[str, RuleCounters]
     cache_up: bool
+    statements: Sequence[StatementRow] = ()
+    """What the cache did for each."""
     feeds: Sequence[FeedState] = ()
 
 
@@ -78,6 +83,8 @@ def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
         queries=insight.queries(),
         cache_passes=(dict(bypasses), dict(unfilled)),
         cache={} if statistics is None else _flat(statistics),
+        rules={} if statistics is None else dict(statistics.rules),
+        statements=insight.cached_statements() if "statements" in wanted else (),
         cache_up=insight.cache_up(),
         feeds=list(insight.feed_states()),
     )
@@ -99,7 +106,7 @@ def _flat(statistics: Statistics) -> Tally:
     return flat
 
 
-def statistics_of(reports: Iterable[Report]) -> Statistics:
+def statistics_of(reports: Sequence[Report]) -> Statistics:
     """The cache's counters of all workers together."""
     total: Counter[str] = Counter()
     for one in reports:
@@ -111,7 +118,21 @@ def statistics_of(reports: Iterable[Report]) -> Statistics:
             getattr(statistics, field)[reason] = count
         else:
             setattr(statistics, field, count)
+    for told in reports:
+        for rule, counters in told.rules.items():
+            statistics.rules[rule].include(counters)
     return statistics
+
+
+def cached_statements_of(reports: Iterable[Report]) -> list[StatementRow]:
+    """Each statement once, with what all workers have counted."""
+    merged: dict[tuple[str, str, str], StatementRow] = {}
+    for told in reports:
+        for one in told.statements:
+            key = one.database, one.rule, one.text
+            known = merged.get(key)
+            merged[key] = one if known is None else known.plus(one)
+    return list(merged.values())
 
 
 _NUMBER_BITS: Final = 8

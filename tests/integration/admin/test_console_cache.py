@@ -47,6 +47,29 @@ def test_the_cache_is_described(console_proxy: Proxy) -> None:
     assert int(rows["database", name, "bytes"]["all_processes"]) > 0
 
 
+def test_statements_are_told_apart_by_their_normalised_texts(console_proxy: Proxy) -> None:
+    text = "SELECT note AS told FROM customers WHERE id = $1"
+    with psycopg.connect(console_proxy.dsn(), autocommit=True) as connection:
+        for number in (1, 2):
+            read_until_hit(
+                connection, console_proxy, f"SELECT note AS told FROM customers WHERE id = {number}"
+            )
+        with connection.transaction():
+            connection.execute("UPDATE customers SET note = 'm' WHERE id = 1")
+            connection.execute("SELECT note AS told FROM customers WHERE id = 1")
+    statements = show(console_proxy, "SHOW CACHE_STATEMENTS")
+    (row,) = [one for one in statements if one["statement"] == text]
+    assert (row["database"], row["rule"]) == (console_proxy.database.name, "orders")
+    assert row["hits"] >= 2
+    assert row["misses"] >= 2
+    assert row["fills"] >= 2
+    assert row["bypasses"] == 1
+    assert 0 < float(row["hit_rate"]) < 1
+    assert row["saved_ms"] >= 0
+    saved = [one["saved_ms"] for one in statements]
+    assert saved == sorted(saved, reverse=True)
+
+
 @pytest.mark.parametrize("command", ["CLEAR 'orders:*'", "cache clear 'orders:*';"])
 def test_clear_makes_the_next_read_go_to_a_server(console_proxy: Proxy, command: str) -> None:
     orders, customers = (f"SELECT count(note) FROM {table}" for table in ("orders", "customers"))

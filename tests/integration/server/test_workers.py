@@ -181,6 +181,35 @@ def test_one_client_is_killed_by_its_id(fleet: Proxy) -> None:
         assert other.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_cached_statements_are_counted_together(module_database: Database, tmp_path: Path) -> None:
+    reads = 20
+    rule = '[[cache.rule]]\nname = "counted"\ntables = ["counted"]\nttl = "60s"\n'
+    with psycopg.connect(module_database.dsn(), autocommit=True) as direct:
+        direct.execute("CREATE TABLE counted (id int)")
+    with (
+        running_proxy(
+            module_database,
+            tmp_path,
+            extra=rule + "[routing]\nenabled = false\n",
+            environment=among(2),
+        ) as proxy,
+        ExitStack() as stack,
+    ):
+        mine = [stack.enter_context(client(proxy)) for _ in range(4)]
+        assert len({worker_of(one) for one in mine}) == 2
+        for one in mine:
+            for number in range(reads):
+                one.execute(f"SELECT count(*) FROM counted WHERE id = {number % 3}")
+        with operator(proxy) as console:
+            (row,) = rows(console, "SHOW CACHE_STATEMENTS")
+            cache = {(one["name"], one["metric"]): one for one in rows(console, "SHOW CACHE")}
+        assert row["statement"] == "SELECT count(*) FROM counted WHERE id = $1"
+        assert row["hits"] + row["misses"] + row["bypasses"] == 4 * reads
+        assert row["hits"] > reads
+        assert int(cache["counted", "hits"]["this_process"]) == row["hits"]
+        assert int(cache["counted", "misses"]["this_process"]) == row["misses"]
+
+
 def test_reload_changes_all_workers_or_none(fleet: Proxy) -> None:
     before = fleet.config_file.read_text()
     with operator(fleet) as console:
