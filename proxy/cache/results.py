@@ -363,15 +363,35 @@ class ResultCache:
         payload: bytes,
         done: Callable[[Lookup], None],
     ) -> None:
-        """A valid entry past its time: one reads anew, and meanwhile it is good for the others."""
+        """A valid entry past its time: one reads anew, and meanwhile it is good for the others, of
+        whichever process."""
         flight = None
         if self._knows_schema(scope, epochs):
             flight = self._flights.lead(scope, digest, epochs)
-        if flight is not None:
+        if flight is None:
+            self._serve_outlived(scope, payload, done)
+            return
+        anew = flight
+
+        def read_anew(lease: bytes = b"") -> None:
             self._miss(scope, EXPIRED)
             fresh_after = self._mover.learn(scope.epoch_keys, epochs)
-            done(Lookup(None, Ticket(scope, digest, epochs, flight), EXPIRED, fresh_after))
+            done(Lookup(None, Ticket(scope, digest, epochs, anew, lease), EXPIRED, fresh_after))
+
+        def taken(reply: Any) -> None:
+            if reply is None:  # another process reads
+                self._flights.land(anew, None)
+                self._serve_outlived(scope, payload, done)
+            else:
+                read_anew(b"" if isinstance(reply, Exception) else lease)
+
+        if not self._patience or not self._members.company:
+            read_anew()
             return
+        lease = scope.lease(digest)
+        self._link.request(take(lease, epochs, self._patience), taken)
+
+    def _serve_outlived(self, scope: Scope, payload: bytes, done: Callable[[Lookup], None]) -> None:
         statistics = self.statistics
         statistics.hits += 1
         statistics.stale_hits += 1
@@ -686,6 +706,11 @@ class ResultCache:
         """Redis answers, nothing is owed to it, and it is asked."""
         link = self._link
         return link.state is LinkState.UP and not link.resting and not self._members.apart
+
+    @property
+    def has_company(self) -> bool:
+        """Whether other processes share this Redis, as far as is known."""
+        return self._members.company
 
     @property
     def apart(self) -> bool:

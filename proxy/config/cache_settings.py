@@ -56,7 +56,7 @@ class CacheRule(Section):
     )
     stale: Duration = Field(
         0.0,
-        description="an entry stays so much longer; then one client of each process reads the "
+        description="an entry stays so much longer; then one client reads the "
         "server, and others get the entry until that has its answer; never after a write",
     )
     empty_ttl: Duration | None = Field(
