@@ -49,8 +49,8 @@ MUTATIONS = (
     Mutation(
         "epochs-compared",
         "cache/results.py",
-        "elif entry.startswith(scope.head + epochs):",
-        "elif entry.startswith(scope.head):",
+        "elif entry.startswith(scope.head + epochs) and",
+        "elif entry.startswith(scope.head) and",
         _trap("a_late_fill"),
     ),
     Mutation(

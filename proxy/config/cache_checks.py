@@ -54,8 +54,21 @@ def _cache_keys(settings: Settings) -> Iterator[Finding]:
 
 
 def _strategies(settings: Settings) -> Iterator[Finding]:
+    fed = [
+        name
+        for name, database in settings.databases.items()
+        if (settings.cache.feed if database.feed is None else database.feed).enabled
+    ]
     for index, rule in enumerate(settings.cache.rules):
         if rule.strategy == WRITE_THROUGH:
+            for name in fed:
+                if not rule.databases or any(fnmatchcase(name, glob) for glob in rule.databases):
+                    message = (
+                        f'gains nothing in the database "{name}": its change feed tells of each '
+                        "write once more, and what was refreshed is gone again"
+                    )
+                    wanted = "databases without a feed"
+                    yield Finding(("cache", "rule", index, "strategy"), message, wanted)
             continue
         for name in ("refresh_within", "refresh_entries"):
             if name in rule.model_fields_set:
@@ -131,6 +144,9 @@ CACHE_CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "cache.rule.*.strategy",
             "cache.rule.*.refresh_within",
             "cache.rule.*.refresh_entries",
+            "cache.rule.*.databases",
+            "cache.feed",
+            "database",
         ),
     ),
     (

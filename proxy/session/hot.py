@@ -4,10 +4,9 @@ A rule with `strategy = "write-through"` has the statements remembered that clie
 cache for. When a write has ended and the epochs of its tables have moved, those of them that read
 these tables run again, each as its client sent it and in its client's settings (see `refresh`), by
 the same path as a client's miss: what guards a fill guards these. The writer waits for them, but no
-longer than the rule says; what isn't done by then is a miss for whoever asks before it is.
+longer than the rule says; what isn't done by then is given up, and a miss for who asks.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -47,8 +46,9 @@ class Request:
         """Refreshes since somebody asked for it."""
 
 
-Run = Callable[[Request, Callable[[], None]], None]
-"""Runs a request for the cache's sake, and calls back once when that has come to its end."""
+Run = Callable[[Request, Callable[[bool], None]], None]
+"""Runs a request for the cache's sake, and calls back once when that has come to its end, or to
+that of the time that its rule gives it: False then, and where it can't be run now."""
 
 
 class HotResults:
@@ -93,12 +93,15 @@ class HotResults:
 
     def refresh(self, moved: frozenset[str], done: Callable[[], None]) -> None:
         """Read again what depends on epochs that have moved; `done` is called once, when all that
-        has come to its end, or the longest time that one of the rules gives it."""
-        requests = self._affected(moved) if self._requests and self.run is not None else []
-        if not requests:
+        has come to its end."""
+        run = self.run
+        requests = self._affected(moved) if self._requests and run is not None else []
+        if run is None or not requests:
             done()
             return
-        _Refreshing(requests, self.run, self._statistics, done).begin()
+        refreshing = _Refreshing(len(requests), self._statistics, done)
+        for request in requests:
+            run(request, refreshing.ended)
 
     def _affected(self, moved: frozenset[str]) -> list[Request]:
         keys: Iterable[bytes] = self._requests
@@ -132,42 +135,17 @@ class HotResults:
 class _Refreshing:
     """The requests that one write has set off."""
 
-    def __init__(
-        self,
-        requests: list[Request],
-        run: Run | None,
-        statistics: Statistics,
-        done: Callable[[], None],
-    ) -> None:
-        self._requests = requests
-        self._run = run
+    def __init__(self, count: int, statistics: Statistics, done: Callable[[], None]) -> None:
+        self._left = count
         self._statistics = statistics
-        self._done: Callable[[], None] | None = done
-        self._left = len(requests)
+        self._done = done
 
-    def begin(self) -> None:
-        run = self._run
-        assert run is not None
-        longest = max(request.terms.refresh_seconds for request in self._requests)
-        timer = asyncio.get_running_loop().call_later(longest, self._too_late)
-        for request in self._requests:
-            run(request, self._ended)
-        if self._done is None:
-            timer.cancel()
-
-    def _ended(self) -> None:
-        self._left -= 1
-        if self._done is not None:
+    def ended(self, in_time: bool) -> None:
+        """One of them."""
+        if in_time:
             self._statistics.refreshed += 1
-            if not self._left:
-                self._over()
-
-    def _too_late(self) -> None:
-        if self._done is not None:
-            self._statistics.refreshed_late += self._left
-            self._over()
-
-    def _over(self) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done()
+        else:
+            self._statistics.refreshed_late += 1
+        self._left -= 1
+        if not self._left:
+            self._done()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
@@ -21,40 +20,46 @@ from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
 
-_LONGEST: Final = 30.0
-"""Seconds after which it is given up: no time-out for clients holds for what none has sent."""
-
 
 class Refresh(Session):
     """A session without a client, for one batch. What it would be answered goes nowhere."""
 
     def __init__(
-        self, context: DatabaseContext, request: Request, done: Callable[[], None]
+        self, context: DatabaseContext, request: Request, done: Callable[[bool], None]
     ) -> None:
         client = Client(request.user, request.settings, request.settings, dict(request.reported))
         super().__init__(context, client, _nobody)
         self._request = request
-        self._done: Callable[[], None] | None = done
+        self._done: Callable[[bool], None] | None = done
         self._timer: asyncio.TimerHandle | None = None
+        self._answered = False
 
     def begin(self) -> None:
-        """Run the batch, unless it isn't cached by write-through any more."""
+        """Run the batch, unless it isn't cached by write-through any more, or there is no server
+        connection for it: the writer may hold the only one, and waits."""
         batch = self._request.batch
         try:
             plan = self._plan_of(batch)
         except Unanalysed:
             self.close()
             return
-        if plan.cache is None or not plan.cache.refresh_seconds:
+        if plan.cache is None or not plan.cache.refresh_seconds or not self._has_room():
             self.close()
             return
-        self._timer = asyncio.get_running_loop().call_later(_LONGEST, self.close)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(plan.cache.refresh_seconds, self.close)
         self._started = clock.now()
         self._batch, self._plan = batch, plan
         self._running = True  # there is no other batch to go on with
         self._start_planned(batch, plan)
         if self.state == states.IDLE:
-            self.close()
+            self._end()
+
+    def _has_room(self) -> bool:
+        """Whether the primary's pool has a connection to spare, or may open one."""
+        context, user = self.context, self.client.user
+        pool = context.pool_of(context.topology.primary, user)
+        return pool.idle_count > 0 or pool.size < pool.settings.size
 
     def note_hot(self, key: bytes, batch: Batch, terms: CachePlan, reads: tuple[str, ...]) -> None:
         """Nobody has asked."""
@@ -70,7 +75,12 @@ class Refresh(Session):
 
     def idle(self) -> None:
         """The batch has come to its end."""
-        super().idle()
+        if self.state != states.CLOSED:  # else it was given up
+            super().idle()
+            self._end()
+
+    def _end(self) -> None:
+        self._answered = True
         self.close()
 
     def fatal(self, error: PgError) -> None:
@@ -83,13 +93,13 @@ class Refresh(Session):
         self.fatal(error)
 
     def close(self) -> None:
-        """Leave what may still run to itself, and tell of the end."""
+        """Give up what still runs, and tell of the end."""
         super().close()
         if self._timer is not None:
             self._timer.cancel()
         done, self._done = self._done, None
         if done is not None:
-            done()
+            done(self._answered)
 
 
 def hot_results(context: DatabaseContext, cache: ResultCache) -> HotResults:

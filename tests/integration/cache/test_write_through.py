@@ -121,6 +121,18 @@ def test_what_takes_too_long_is_a_miss_and_never_old(database: Database, tmp_pat
         assert reader.read(BOTH) == [(1, 0)]
 
 
+def test_a_writer_that_holds_the_only_connection_waits_for_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    prepare(database)
+    alone = RULE.replace('"10s"', '"600s"') + "[pool]\nsize = 1\n[routing]\nenabled = false\n"
+    with running_proxy(database, tmp_path, extra=alone) as proxy, Reader(proxy) as reader:
+        reader.keep(VERSION)
+        write(proxy, WRITE)
+        assert metric(proxy, "penstock_cache_refreshed_late_total") == 1
+        assert reader.read(VERSION) == [(1,)]
+
+
 def test_another_proxy_has_it_too(database: Database, tmp_path: Path) -> None:
     prepare(database)
     with (

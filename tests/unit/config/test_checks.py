@@ -67,6 +67,16 @@ def test_the_base_is_right(tmp_path: Path) -> None:
             "is not used",
         ),
         (
+            {
+                "cache": REDIS
+                + "[cache.feed]\nenabled = true\n"
+                + '[[cache.rule]]\nname = "r"\ntables = ["t"]\nstrategy = "write-through"\n'
+            },
+            "cache.rule[0].strategy",
+            'gains nothing in the database "app": its change feed tells of each write once more, '
+            "and what was refreshed is gone again",
+        ),
+        (
             {"auth": '[auth]\nauth_hba_file = "hba"\n' + BASE["auth"]},
             "auth.auth_hba_file",
             'is not used: auth.method is scram-sha-256, so set method = "hba"',
