@@ -1,7 +1,6 @@
 """Lookups, fills and moves on a real server that is well."""
 
 import asyncio
-import gc
 import os
 import struct
 import time
@@ -299,25 +298,3 @@ async def test_statistics(cache: Cache) -> None:
     assert statistics.hit_rate == 0.5
     rule = statistics.rules["point"]
     assert (rule.hits, rule.misses, rule.fills) == (2, 2, 1)
-
-
-async def test_a_miss_and_its_fill_leave_nothing_for_the_collector(
-    own_redis: OwnRedis, start_caches: Callable[..., Cache]
-) -> None:
-    """Closures that hold one another would: it then stops everybody every few hundred misses."""
-    cache = start_caches(own_redis.url, coalesce=1.0)
-    await cache.up()
-    await cache.store(b"rows", "warm-up")
-    misses = 40
-    gc.collect()
-    gc.disable()
-    try:
-        for number in range(misses):
-            found = await cache.lookup(str(number))
-            cache.fill(found, b"rows")
-            found = await cache.lookup(str(number))
-            assert found.payload == b"rows"
-        del found
-        assert gc.collect() < misses
-    finally:
-        gc.enable()
