@@ -427,39 +427,56 @@ class ResultCache:
             done(_OTHER_SCHEMA)
             return
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
-
-        def landed(payload: bytes | None) -> None:
-            if payload is None:
-                ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
-                done(Lookup(None, ticket, reason, fresh_after))
-            else:
-                self.statistics.coalesced += 1
-                done(Lookup(payload, None, "coalesced", 0.0))
-
-        flight = self._flights.join(scope, digest, epochs, landed)
+        # No closures on the way of each miss: those that hold one another stay until the collector
+        # comes, which then stops everybody for tens of milliseconds.
+        alone = Lookup(None, Ticket(scope, digest, epochs, NO_FLIGHT), reason, fresh_after)
+        flight = self._flights.join(scope, digest, epochs, partial(self._landed, alone, done))
         if flight is None:
             return
-        if flight is NO_FLIGHT or not self._members.company:
-            done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
+        if flight is NO_FLIGHT:
+            done(alone)
             return
-        lease = scope.lease(digest)
+        miss = Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after)
+        if self._members.company:
+            lease = scope.lease(digest)
+            leased = partial(self._leased, miss, lease, done)
+            self._link.request(take(lease, epochs, self._patience), leased)
+        else:
+            done(miss)
 
-        def taken(reply: Any) -> None:
-            if reply is None:
-                self._await(scope, digest, epochs, lease, over)
-                return
-            held = b"" if isinstance(reply, Exception) else lease
-            done(Lookup(None, Ticket(scope, digest, epochs, flight, held), reason, fresh_after))
-
-        def over(payload: bytes | None) -> None:
-            if payload is None:
-                done(Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after))
-                return
+    def _landed(self, alone: Lookup, done: Callable[[Lookup], None], payload: bytes | None) -> None:
+        """The read that was followed is over; without a result each reads alone."""
+        if payload is None:
+            done(alone)
+        else:
             self.statistics.coalesced += 1
             done(Lookup(payload, None, "coalesced", 0.0))
-            self._flights.land(flight, payload)
 
-        self._link.request(take(lease, epochs, self._patience), taken)
+    def _leased(
+        self, miss: Lookup, lease: bytes, done: Callable[[Lookup], None], reply: Any
+    ) -> None:
+        """Redis has said whether the lease was to be had."""
+        ticket = miss.ticket
+        assert ticket is not None
+        scope, digest, epochs, flight, _ = ticket
+        if reply is None:
+            self._await(scope, digest, epochs, lease, partial(self._awaited, miss, done))
+            return
+        if not isinstance(reply, Exception):
+            held = Ticket(scope, digest, epochs, flight, lease)
+            miss = Lookup(None, held, miss.reason, miss.fresh_after)
+        done(miss)
+
+    def _awaited(self, miss: Lookup, done: Callable[[Lookup], None], payload: bytes | None) -> None:
+        """The other process has stored its result, or won't."""
+        ticket = miss.ticket
+        assert ticket is not None
+        if payload is None:
+            done(miss)
+            return
+        self.statistics.coalesced += 1
+        done(Lookup(payload, None, "coalesced", 0.0))
+        self._flights.land(ticket.flight, payload)
 
     def _await(
         self,
@@ -522,21 +539,10 @@ class ResultCache:
         view = self.tier.view(ticket.scope.database, ticket.scope.reads)
         right = Right(view, view.version, self._lease_clock() + ttl_seconds)
 
-        def filled(reply: Any) -> None:
-            self._filled(ticket.scope, len(payload), reply)
-            if reply == 1 and kept is not None:
-                kept(right)
-
-        def filled_first(reply: Any) -> None:
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                link.request(
-                    ticket.scope.store(ticket.digest, entry, milliseconds, whole=True), filled
-                )
-            else:
-                filled(reply)
-
+        stored = partial(self._stored, ticket.scope, len(payload), kept, right)
         link.request(
-            ticket.scope.store(ticket.digest, entry, milliseconds, whole=False), filled_first
+            ticket.scope.store(ticket.digest, entry, milliseconds, whole=False),
+            partial(self._stored_first, ticket, entry, milliseconds, stored),
         )
         self._give_back(ticket)
 
@@ -565,6 +571,32 @@ class ResultCache:
     ) -> None:
         """Keep the answer in memory, by the right that a hit or a fill gave."""
         self.tier.keep(key, reply, payload_from, terms, self.statistics.rules[rule], right)
+
+    def _stored_first(
+        self,
+        ticket: Ticket,
+        entry: tuple[bytes, ...],
+        milliseconds: int,
+        stored: Callable[[Any], None],
+        reply: Any,
+    ) -> None:
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            whole = ticket.scope.store(ticket.digest, entry, milliseconds, whole=True)
+            self._link.request(whole, stored)
+        else:
+            stored(reply)
+
+    def _stored(
+        self,
+        scope: Scope,
+        size: int,
+        kept: Callable[[Right], None] | None,
+        right: Right,
+        reply: Any,
+    ) -> None:
+        self._filled(scope, size, reply)
+        if reply == 1 and kept is not None:
+            kept(right)
 
     def _filled(self, scope: Scope, size: int, reply: Any) -> None:
         if reply == 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import random
 from typing import Final
 
@@ -122,32 +123,66 @@ def ask(
     if rule.refresh:
         _renew(context, client, batch, rule, reads, done)
         return
-    shape, catalogue = batch.shape, context.catalogue.current
-
-    def keep(payload: bytes, right: Right) -> None:
-        reply = add_preamble(shape, payload, IDLE)
-        start = len(reply) - len(payload) - _READY_SIZE
-        cache.retain(key, reply, start, rule, rule.rule, right)
-
-    def answered(lookup: Lookup) -> None:
-        fill, ticket = None, lookup.ticket
-        if lookup.payload is not None:
-            rule.tally.hits += 1
-        if ticket is not None:
-            rule.tally.misses += 1
-            known = context.catalogue.current is catalogue  # the plan is of no older one
-            if known and context.catalogue.usable_for_cache:
-                fill = _fill(rule, ticket, lookup.fresh_after, keep if key else None)
-            else:
-                cache.forgo(ticket)
-        elif lookup.payload is not None and lookup.right is not None and key:
-            keep(lookup.payload, lookup.right)
-        done(lookup.payload, fill)
-
+    question = _Question(context, batch.shape, rule, key, done)
     digest = entry_digest(_context_bytes(client), _request_bytes(batch))
     if rule.refresh_seconds:
         note(key or digest, batch, rule, reads)
-    cache.lookup(context.name, rule.label, digest, reads, answered, rule.rule, rule.stale_seconds)
+    cache.lookup(
+        context.name,
+        rule.label,
+        digest,
+        reads,
+        question.answered,
+        rule.rule,
+        rule.stale_seconds,
+    )
+
+
+class _Question:
+    """A look-up in Redis under way. Closures instead would hold one another: garbage that only
+    Python's collector finds, for each look-up."""
+
+    __slots__ = ("_catalogue", "_context", "_done", "_key", "_rule", "_shape")
+
+    def __init__(
+        self,
+        context: DatabaseContext,
+        shape: bytes,
+        rule: CachePlan,
+        key: bytes,
+        done: Callable[[bytes | None, Fill | None], None],
+    ) -> None:
+        self._context = context
+        self._catalogue = context.catalogue.current
+        self._shape = shape
+        self._rule = rule
+        self._key = key
+        self._done = done
+
+    def answered(self, lookup: Lookup) -> None:
+        context, fill, ticket = self._context, None, lookup.ticket
+        tally = self._rule.tally
+        if lookup.payload is not None:
+            tally.hits += 1
+        if ticket is not None:
+            tally.misses += 1
+            known = context.catalogue.current is self._catalogue  # the plan is of no older one
+            if known and context.catalogue.usable_for_cache:
+                retain = self._keep if self._key else None
+                fill = _fill(self._rule, ticket, lookup.fresh_after, retain)
+            elif context.cache is not None:
+                context.cache.forgo(ticket)
+        elif lookup.payload is not None and lookup.right is not None and self._key:
+            self._keep(lookup.payload, lookup.right)
+        self._done(lookup.payload, fill)
+
+    def _keep(self, payload: bytes, right: Right) -> None:
+        """In this process's memory."""
+        cache, rule = self._context.cache, self._rule
+        if cache is not None:
+            reply = add_preamble(self._shape, payload, IDLE)
+            start = len(reply) - len(payload) - _READY_SIZE
+            cache.retain(self._key, reply, start, rule, rule.rule, right)
 
 
 def _fill(
@@ -277,7 +312,7 @@ def keep(cache: ResultCache, fill: Fill, captured: bytes | None, seconds: float)
         fill.ticket,
         kept,
         ttl,
-        None if retain is None else lambda right: retain(kept, right),
+        None if retain is None else partial(retain, kept),
         fill.stale_seconds,
     )
 

@@ -40,9 +40,9 @@ class Refresh(Session):
         batch = self._request.batch
         try:
             plan = self._plan_of(batch)
-        except Unanalysed:
-            self.close()
-            return
+        except Unanalysed as unanalysed:  # a writer waits, so it is done here and now
+            self._plans().learn(unanalysed.text, None)
+            plan = self._plan_of(batch)
         if plan.cache is None or not plan.cache.refresh_seconds or not self._has_room():
             self.close()
             return
