@@ -371,25 +371,24 @@ class ResultCache:
         if flight is None:
             self._serve_outlived(scope, payload, done)
             return
-        anew = flight
+        fresh_after = self._mover.learn(scope.epoch_keys, epochs)
+        ticket = Ticket(scope, digest, epochs, flight)
+        self._lease(
+            Lookup(None, ticket, EXPIRED, fresh_after),
+            partial(self._read_anew, scope, done),
+            partial(self._read_elsewhere, ticket, payload, done),
+        )
 
-        def read_anew(lease: bytes = b"") -> None:
-            self._miss(scope, EXPIRED)
-            fresh_after = self._mover.learn(scope.epoch_keys, epochs)
-            done(Lookup(None, Ticket(scope, digest, epochs, anew, lease), EXPIRED, fresh_after))
+    def _read_anew(self, scope: Scope, done: Callable[[Lookup], None], expired: Lookup) -> None:
+        self._miss(scope, EXPIRED)
+        done(expired)
 
-        def taken(reply: Any) -> None:
-            if reply is None:  # another process reads
-                self._flights.land(anew, None)
-                self._serve_outlived(scope, payload, done)
-            else:
-                read_anew(b"" if isinstance(reply, Exception) else lease)
-
-        if not self._patience or not self._members.company:
-            read_anew()
-            return
-        lease = scope.lease(digest)
-        self._link.request(take(lease, epochs, self._patience), taken)
+    def _read_elsewhere(
+        self, ticket: Ticket, payload: bytes, done: Callable[[Lookup], None]
+    ) -> None:
+        """Another process reads what is outlived."""
+        self._flights.land(ticket.flight, None)
+        self._serve_outlived(ticket.scope, payload, done)
 
     def _serve_outlived(self, scope: Scope, payload: bytes, done: Callable[[Lookup], None]) -> None:
         statistics = self.statistics
@@ -437,12 +436,20 @@ class ResultCache:
             done(alone)
             return
         miss = Lookup(None, Ticket(scope, digest, epochs, flight), reason, fresh_after)
-        if self._members.company:
-            lease = scope.lease(digest)
-            leased = partial(self._leased, miss, lease, done)
-            self._link.request(take(lease, epochs, self._patience), leased)
-        else:
+        self._lease(miss, done, partial(self._follow, miss, done))
+
+    def _lease(
+        self, miss: Lookup, done: Callable[[Lookup], None], elsewhere: Callable[[], None]
+    ) -> None:
+        """Give the right to fill to one of all processes; in the others `elsewhere` is called."""
+        ticket = miss.ticket
+        assert ticket is not None
+        if not self._patience or not self._members.company:
             done(miss)
+            return
+        lease = ticket.scope.lease(ticket.digest)
+        leased = partial(self._leased, miss, lease, done, elsewhere)
+        self._link.request(take(lease, ticket.epochs, self._patience), leased)
 
     def _landed(self, alone: Lookup, done: Callable[[Lookup], None], payload: bytes | None) -> None:
         """The read that was followed is over; without a result each reads alone."""
@@ -453,19 +460,28 @@ class ResultCache:
             done(Lookup(payload, None, "coalesced", 0.0))
 
     def _leased(
-        self, miss: Lookup, lease: bytes, done: Callable[[Lookup], None], reply: Any
+        self,
+        miss: Lookup,
+        lease: bytes,
+        done: Callable[[Lookup], None],
+        elsewhere: Callable[[], None],
+        reply: Any,
     ) -> None:
         """Redis has said whether the lease was to be had."""
+        if reply is None:
+            elsewhere()
+        elif isinstance(reply, Exception) or miss.ticket is None:
+            done(miss)
+        else:
+            done(miss._replace(ticket=miss.ticket._replace(lease=lease)))
+
+    def _follow(self, miss: Lookup, done: Callable[[Lookup], None]) -> None:
+        """Another process runs the read: wait for its entry."""
         ticket = miss.ticket
         assert ticket is not None
-        scope, digest, epochs, flight, _ = ticket
-        if reply is None:
-            self._await(scope, digest, epochs, lease, partial(self._awaited, miss, done))
-            return
-        if not isinstance(reply, Exception):
-            held = Ticket(scope, digest, epochs, flight, lease)
-            miss = Lookup(None, held, miss.reason, miss.fresh_after)
-        done(miss)
+        scope, digest = ticket.scope, ticket.digest
+        lease, over = scope.lease(digest), partial(self._awaited, miss, done)
+        self._await(scope, digest, ticket.epochs, lease, over)
 
     def _awaited(self, miss: Lookup, done: Callable[[Lookup], None], payload: bytes | None) -> None:
         """The other process has stored its result, or won't."""
@@ -486,8 +502,6 @@ class ResultCache:
         lease: bytes,
         over: Callable[[bytes | None], None],
     ) -> None:
-        """Another process runs the read: wait for its entry."""
-
         def find(reply: Any) -> bytes | None:
             if type(reply) is not list:
                 return None

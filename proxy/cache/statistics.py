@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from proxy.topology.statement_tallies import saved_ms
+
 ABSENT = "no entry"
 INVALIDATED = "invalidated"
 UNKNOWN_EPOCH = "epoch not known yet"
@@ -59,8 +61,8 @@ class RuleCounters:
 
     @property
     def saved_ms(self) -> int:
-        """Milliseconds that the hits would have taken, had each taken as long as a read did."""
-        return int(1000 * self.hits * self.read_seconds / self.reads) if self.reads else 0
+        """What its hits have saved."""
+        return saved_ms(self.hits, self.reads, self.read_seconds)
 
 
 @dataclass(slots=True)

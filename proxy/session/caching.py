@@ -300,10 +300,8 @@ def keep(cache: ResultCache, fill: Fill, captured: bytes | None, seconds: float)
     counters = fill.ticket.scope.counters
     counters.reads += 1
     counters.read_seconds += seconds
-    tally = fill.tally
-    tally.fills += 1
-    tally.reads += 1
-    tally.read_seconds += seconds
+    fill.tally.reads += 1
+    fill.tally.read_seconds += seconds
     retain, ttl = fill.retain, _life(fill, kept)
     if ttl <= 0:
         cache.share(fill.ticket, kept)

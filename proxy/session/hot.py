@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from proxy.cache.keys import EVERYTHING
 from proxy.cache.statistics import Statistics
 from proxy.pool.settings_state import SettingsState
 from proxy.routing.plan import CachePlan
 from proxy.session.batch import Batch
 from proxy.session.client import Client
 
-EVERYTHING: Final = "*"
 CAPACITY: Final = 1000
 """Statements that are remembered for each database; the longest unused go first."""
 _LONGEST: Final = 16 * 1024
@@ -54,8 +54,8 @@ that of the time that its rule gives it: False then, and where it can't be run n
 class HotResults:
     """What to refresh after a write to one database. `run`: see `Run`."""
 
-    def __init__(self, statistics: Statistics) -> None:
-        self.run: Run | None = None
+    def __init__(self, statistics: Statistics, run: Run) -> None:
+        self._run = run
         self._statistics = statistics
         self._requests: OrderedDict[bytes, Request] = OrderedDict()
         """The longest unused first."""
@@ -94,14 +94,13 @@ class HotResults:
     def refresh(self, moved: frozenset[str], done: Callable[[], None]) -> None:
         """Read again what depends on epochs that have moved; `done` is called once, when all that
         has come to its end."""
-        run = self.run
-        requests = self._affected(moved) if self._requests and run is not None else []
-        if run is None or not requests:
+        requests = self._affected(moved)
+        if not requests:
             done()
             return
         refreshing = _Refreshing(len(requests), self._statistics, done)
         for request in requests:
-            run(request, refreshing.ended)
+            self._run(request, refreshing.ended)
 
     def _affected(self, moved: frozenset[str]) -> list[Request]:
         keys: Iterable[bytes] = self._requests

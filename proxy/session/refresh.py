@@ -89,7 +89,7 @@ class Refresh(Session):
         self.close()
 
     def refuse(self, error: PgError, skip: bool = False, told: bool = False) -> None:
-        self.upstream.forgo()
+        """As `fatal`: there is nothing that could follow."""
         self.fatal(error)
 
     def close(self) -> None:
@@ -104,9 +104,9 @@ class Refresh(Session):
 
 def hot_results(context: DatabaseContext, cache: ResultCache) -> HotResults:
     """What has the results of this database refreshed."""
-    hot = HotResults(cache.statistics)
-    hot.run = lambda request, done: Refresh(context, request, done).begin()
-    return hot
+    return HotResults(
+        cache.statistics, lambda request, done: Refresh(context, request, done).begin()
+    )
 
 
 def _nobody(_: Session) -> None:

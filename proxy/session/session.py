@@ -508,22 +508,22 @@ class Session(Downstream):
 
     def _ask_cache(self, batch: Batch, plan: Plan) -> bool:
         """Start a look-up; False if the batch bypasses the cache."""
+        terms = plan.cache
+        assert terms is not None
         reason = caching.bypass(self.context, self.client, batch, plan)
         if reason is not None:
-            if plan.cache is not None and (batch.bound or batch.text is not None):  # it is a read
+            if batch.bound or batch.text is not None:  # it is a read
                 self.context.counters.cache_bypasses[reason] += 1
-                plan.cache.tally.bypasses += 1
+                terms.tally.bypasses += 1
             return False
         key, answer = caching.remembered(self.context, self.client, batch, plan)
         if answer is not None:
             if batch.references is not None and caching.tells(batch):
                 self._tell_cached(batch, answer.reply[answer.payload_from :])
             self.count_cached()
-            terms = plan.cache
-            if terms is not None:
-                terms.tally.hits += 1
-                if terms.refresh_seconds:
-                    self.touch_hot(key)
+            terms.tally.hits += 1
+            if terms.refresh_seconds:
+                self.touch_hot(key)
             self._write_soon(caching.remembered_reply(answer, self.client.transaction.status))
             return True
         self.state = states.WAITING

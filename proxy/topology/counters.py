@@ -143,7 +143,7 @@ class Counters:
         return tally
 
     def include(self, other: "Counters") -> None:
-        """Count what another has counted too."""
+        """Count what another has counted too; but for `statements`, which are a database's own."""
         for key, tally in other.queries.items():
             self.tally(*key).count += tally.count
         for route, histogram in other.latency.items():
@@ -157,7 +157,6 @@ class Counters:
         ):
             for name, count in more.items():
                 own[name] += count
-        self.statements.include(other.statements)
         self.clients += other.clients
         self.opening += other.opening
         self.clients_refused += other.clients_refused

@@ -14,20 +14,23 @@ _LONGEST: Final = 1000
 """Characters of a text that are kept."""
 
 
+def saved_ms(hits: int, reads: int, read_seconds: float) -> int:
+    """Milliseconds that the hits would have taken, had each taken as long as a read did."""
+    return int(1000 * hits * read_seconds / reads) if reads else 0
+
+
 class StatementTally:
     """Of one statement."""
 
-    __slots__ = ("bypasses", "fills", "hits", "misses", "read_seconds", "reads")
+    __slots__ = ("bypasses", "hits", "misses", "read_seconds", "reads")
 
     def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
         self.bypasses = 0
         """Reads that did not ask the cache."""
-        self.fills = 0
-        """Answers that were offered to it."""
         self.reads = 0
-        """Answers of servers that were to be kept, and the seconds that they took in all."""
+        """Answers of servers that were offered to it, and the seconds that they took in all."""
         self.read_seconds = 0.0
 
     def include(self, other: "StatementTally") -> None:
@@ -35,9 +38,13 @@ class StatementTally:
         self.hits += other.hits
         self.misses += other.misses
         self.bypasses += other.bypasses
-        self.fills += other.fills
         self.reads += other.reads
         self.read_seconds += other.read_seconds
+
+    @property
+    def saved_ms(self) -> int:
+        """What its hits have saved."""
+        return saved_ms(self.hits, self.reads, self.read_seconds)
 
 
 class StatementTallies:
@@ -61,8 +68,3 @@ class StatementTallies:
     def items(self) -> list[tuple[str, str, StatementTally]]:
         """(rule, text, tally) of all, `REST` for the text of what is not told apart."""
         return [(rule, text, tally) for (rule, text), tally in self._tallies.items()]
-
-    def include(self, other: "StatementTallies") -> None:
-        """Count what another has counted too."""
-        for rule, text, tally in other.items():
-            self.of(rule, text).include(tally)

@@ -98,11 +98,11 @@ def cache_rows(own: Own, shared: Shared) -> list[Row]:
 def statement_rows(statements: Sequence[StatementRow]) -> list[Row]:
     """Those first whose hits have saved most; the rest of a rule's as "(others)"."""
     rows: list[Row] = []
-    for one in sorted(statements, key=lambda one: (-one.saved_ms, -one.hits, one.text)):
-        rate = hit_rate(one.hits, one.misses)
-        counts = one.hits, one.misses, one.bypasses, one.fills
-        text = one.text or "(others)"
-        shown = [*map(str, counts), _share(rate), str(one.saved_ms), text]
+    for one in sorted(statements, key=lambda one: (-one.tally.saved_ms, -one.tally.hits, one.text)):
+        tally = one.tally
+        counts = tally.hits, tally.misses, tally.bypasses, tally.reads
+        rate = _share(hit_rate(tally.hits, tally.misses))
+        shown = [*map(str, counts), rate, str(tally.saved_ms), one.text or "(others)"]
         rows.append((one.database, one.rule, *shown))
     return rows
 

@@ -182,7 +182,7 @@ class Insight:
     def cached_statements(self) -> list[StatementRow]:
         """What the cache did for each statement."""
         return [
-            StatementRow.of(one.name, *tally)
+            StatementRow(one.name, *tally)
             for one in self.contexts()
             for tally in one.counters.statements.items()
         ]

@@ -4,7 +4,7 @@ Times are seconds; `…_at` are those of time.time(), everything else is a durat
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from proxy.config.pooling import NO_CAPS, Caps
 from proxy.config.settings import DatabaseSettings, PoolSettings
@@ -204,41 +204,4 @@ class StatementRow:
     database: str
     rule: str
     text: str
-    hits: int
-    misses: int
-    bypasses: int
-    fills: int
-    reads: int
-    read_seconds: float
-
-    @classmethod
-    def of(cls, database: str, rule: str, text: str, tally: StatementTally) -> "StatementRow":
-        """As it is now."""
-        return cls(
-            database,
-            rule,
-            text,
-            tally.hits,
-            tally.misses,
-            tally.bypasses,
-            tally.fills,
-            tally.reads,
-            tally.read_seconds,
-        )
-
-    def plus(self, other: "StatementRow") -> "StatementRow":
-        """Both together."""
-        return replace(
-            self,
-            hits=self.hits + other.hits,
-            misses=self.misses + other.misses,
-            bypasses=self.bypasses + other.bypasses,
-            fills=self.fills + other.fills,
-            reads=self.reads + other.reads,
-            read_seconds=self.read_seconds + other.read_seconds,
-        )
-
-    @property
-    def saved_ms(self) -> int:
-        """Milliseconds that the hits would have taken, had each taken as long as a read did."""
-        return int(1000 * self.hits * self.read_seconds / self.reads) if self.reads else 0
+    tally: StatementTally

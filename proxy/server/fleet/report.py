@@ -1,7 +1,7 @@
 """What a worker tells of itself, in values that can be sent, and what several of them come to."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -21,6 +21,7 @@ from proxy.admin.console.snapshot import (
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import RuleCounters, Statistics
+from proxy.topology.statement_tallies import StatementTally
 
 Tally = dict[str, int]
 
@@ -126,12 +127,33 @@ def statistics_of(reports: Sequence[Report]) -> Statistics:
 
 def cached_statements_of(reports: Iterable[Report]) -> list[StatementRow]:
     """Each statement once, with what all workers have counted."""
-    merged: dict[tuple[str, str, str], StatementRow] = {}
-    for told in reports:
-        for one in told.statements:
-            key = one.database, one.rule, one.text
-            known = merged.get(key)
-            merged[key] = one if known is None else known.plus(one)
+    return _merged(
+        (one for told in reports for one in told.statements),
+        lambda one: (one.database, one.rule, one.text),
+        _counted_together,
+    )
+
+
+def _counted_together(one: StatementRow, other: StatementRow) -> StatementRow:
+    tally = StatementTally()
+    tally.include(one.tally)
+    tally.include(other.tally)
+    return replace(one, tally=tally)
+
+
+Each = TypeVar("Each")
+
+
+def _merged(
+    several: Iterable[Each],
+    key: Callable[[Each], object],
+    both: Callable[[Each, Each], Each],
+) -> list[Each]:
+    """Those of the same key as one, in the order of their first."""
+    merged: dict[object, Each] = {}
+    for one in several:
+        known = merged.get(key(one))
+        merged[key(one)] = one if known is None else both(known, one)
     return list(merged.values())
 
 
@@ -166,13 +188,11 @@ def _renamed(one: Linked, number: int) -> Linked:
 
 def pools_of(reports: Iterable[Report]) -> list[PoolState]:
     """Pools of the same user, database and node as one."""
-    merged: dict[tuple[str, str, str], PoolState] = {}
-    for told in reports:
-        for one in told.pools:
-            key = one.database, one.user, one.node
-            known = merged.get(key)
-            merged[key] = one if known is None else _both(known, one)
-    return list(merged.values())
+    return _merged(
+        (one for told in reports for one in told.pools),
+        lambda one: (one.database, one.user, one.node),
+        _both,
+    )
 
 
 def _both(one: PoolState, other: PoolState) -> PoolState:
@@ -220,12 +240,9 @@ def databases_of(reports: Sequence[Report]) -> list[DatabaseState]:
 
 def feeds_of(reports: Iterable[Report]) -> list[FeedState]:
     """One for each database: the consumer's where there is one, with the worst lag of all."""
-    merged: dict[str, FeedState] = {}
-    for told in reports:
-        for one in told.feeds:
-            known = merged.get(one.database)
-            merged[one.database] = one if known is None else _worse(known, one)
-    return list(merged.values())
+    return _merged(
+        (one for told in reports for one in told.feeds), lambda one: one.database, _worse
+    )
 
 
 def _worse(one: FeedState, other: FeedState) -> FeedState:

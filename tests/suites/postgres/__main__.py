@@ -78,7 +78,7 @@ def _penstock(cluster: Cluster, mode: str) -> Iterator[int]:
         with running_penstock(cluster, mode) as port:
             yield port
         return
-    with surroundings.standby(cluster) as standby, surroundings.redis() as redis:
+    with surroundings.standby(cluster) as standby, surroundings.redis(cluster) as redis:
         extra = surroundings.configuration(standby, redis)
         with running_penstock(cluster, "transaction", extra) as port:
             yield port

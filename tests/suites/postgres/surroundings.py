@@ -1,16 +1,11 @@
 """What routing and the cache need beside the suite's server: a standby, and a Redis."""
 
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy.local.account import give
-from proxy.local.programs import find_redis
+from tests.integration.cache.servers import OwnRedis
 from tests.suites.postgres.cluster import DATABASE, HOST, RESTORED, SUPERUSER, Cluster, free_port
-from tests.suites.postgres.source import SuiteError
-
-_START_SECONDS = 20.0
 
 
 @contextmanager
@@ -35,33 +30,14 @@ def standby(cluster: Cluster) -> Iterator[int]:
 
 
 @contextmanager
-def redis() -> Iterator[int]:
+def redis(cluster: Cluster) -> Iterator[int]:
     """A Redis that keeps nothing; its port."""
-    port = free_port()
-    command = [str(find_redis(system=False).server), "--port", str(port), "--bind", HOST]
-    process = subprocess.Popen(
-        [*command, "--save", "", "--appendonly", "no"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    server = OwnRedis(cluster.home, "--appendonly", "no")
+    server.start()
     try:
-        _await_ready(process)
-        yield port
+        yield server.port
     finally:
-        process.terminate()
-        process.wait()
-
-
-def _await_ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    deadline = time.monotonic() + _START_SECONDS
-    told = ""
-    while time.monotonic() < deadline and (line := process.stdout.readline()):
-        told += line
-        if "Ready to accept connections" in line:
-            return
-    raise SuiteError(f"no Redis has started:\n{told}")
+        server.kill()
 
 
 def configuration(standby_port: int, redis_port: int) -> str:
