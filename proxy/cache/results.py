@@ -59,6 +59,7 @@ from proxy.cache.statistics import (
     EXPIRED,
     OTHER_SCHEMA,
     REFUSED,
+    RENEWED,
     RESTING,
     UNKNOWN_EPOCH,
     Statistics,
@@ -246,7 +247,7 @@ class ResultCache:
             self.statistics.renewals += 1
             self._mover.learn(scope.epoch_keys, epochs)
             ticket = Ticket(scope, digest, epochs, NO_FLIGHT)
-            done(Lookup(None, ticket, "refresh", asked_at))
+            done(Lookup(None, ticket, RENEWED, asked_at))
 
         def told(failure: Exception | None) -> None:
             if failure is not None:
@@ -421,10 +422,10 @@ class ResultCache:
         epochs: bytes,
         done: Callable[[Lookup], None],
     ) -> None:
-        self._miss(scope, reason)
         if not self._knows_schema(scope, epochs):
             done(_OTHER_SCHEMA)
             return
+        self._miss(scope, reason)
         fresh_after = self._mover.learn(scope.epoch_keys, epochs)
         # No closures on the way of each miss: those that hold one another stay until the collector
         # comes, which then stops everybody for tens of milliseconds.

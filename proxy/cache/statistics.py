@@ -17,6 +17,7 @@ REFUSED = "redis refused the lookup"
 RESTING = "redis was too slow too often"
 APART = "other processes may not have found redis again"
 OTHER_SCHEMA = "the schema was changed elsewhere"
+RENEWED = "a hint asks for a new result"
 
 BY_WRITE = "write"
 BY_FEED = "feed"

@@ -9,6 +9,7 @@ from typing import Final
 from proxy.cache.entry import entry_digest
 from proxy.cache.members import lease_clock
 from proxy.cache.results import Lookup, ResultCache, Ticket
+from proxy.cache.statistics import MISSES, RENEWED
 from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
 from proxy.routing.plan import CachePlan, Plan
@@ -161,11 +162,8 @@ class _Question:
 
     def answered(self, lookup: Lookup) -> None:
         context, fill, ticket = self._context, None, lookup.ticket
-        tally = self._rule.tally
-        if lookup.payload is not None:
-            tally.hits += 1
+        _count(self._rule.tally, lookup)
         if ticket is not None:
-            tally.misses += 1
             known = context.catalogue.current is self._catalogue  # the plan is of no older one
             if known and context.catalogue.usable_for_cache:
                 retain = self._keep if self._key else None
@@ -183,6 +181,15 @@ class _Question:
             reply = add_preamble(self._shape, payload, IDLE)
             start = len(reply) - len(payload) - _READY_SIZE
             cache.retain(self._key, reply, start, rule, rule.rule, right)
+
+
+def _count(tally: StatementTally, lookup: Lookup) -> None:
+    if lookup.payload is not None:
+        tally.hits += 1
+    elif lookup.ticket is not None or lookup.reason in MISSES:
+        tally.misses += 1
+    else:
+        tally.bypasses[lookup.reason] += 1
 
 
 def _fill(
@@ -221,6 +228,7 @@ def _renew(
 
     def renewed(lookup: Lookup) -> None:
         ticket = lookup.ticket
+        rule.tally.bypasses[RENEWED if ticket is not None else lookup.reason] += 1
         known = context.catalogue.current is catalogue  # the plan is of no older one
         if ticket is None or not known or not context.catalogue.usable_for_cache:
             done(None, None)

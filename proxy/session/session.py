@@ -514,7 +514,7 @@ class Session(Downstream):
         if reason is not None:
             if batch.bound or batch.text is not None:  # it is a read
                 self.context.counters.cache_bypasses[reason] += 1
-                terms.tally.bypasses += 1
+                terms.tally.bypasses[reason] += 1
             return False
         key, answer = caching.remembered(self.context, self.client, batch, plan)
         if answer is not None:

@@ -4,6 +4,7 @@ A statement is known by its normalised text. The first CAPACITY of a database ar
 that come later are counted together as the rest of their rule.
 """
 
+from collections import Counter
 from typing import Final
 
 CAPACITY: Final = 1000
@@ -27,8 +28,8 @@ class StatementTally:
     def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
-        self.bypasses = 0
-        """Reads that did not ask the cache."""
+        self.bypasses: Counter[str] = Counter()
+        """Reads that did not ask the cache, or got no answer from it, by reason."""
         self.reads = 0
         """Answers of servers that were offered to it, and the seconds that they took in all."""
         self.read_seconds = 0.0
@@ -37,7 +38,7 @@ class StatementTally:
         """Count what another has counted too."""
         self.hits += other.hits
         self.misses += other.misses
-        self.bypasses += other.bypasses
+        self.bypasses.update(other.bypasses)
         self.reads += other.reads
         self.read_seconds += other.read_seconds
 

@@ -1,5 +1,6 @@
 """SHOW CACHE and CLEAR: what the cache has done, and making what it holds unusable."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ CACHE = columns("scope name metric this_process all_processes")
 CLEAR = columns("database pattern tables_invalidated keys_removed:int")
 
 STATEMENTS = columns(
-    "database rule hits:int misses:int bypasses:int fills:int hit_rate saved_ms:int statement"
+    "database rule hits:int misses:int bypasses:int fills:int hit_rate saved_ms:int statement "
+    "bypassed_because"
 )
 
 _TOTALS = (
@@ -67,6 +69,7 @@ class Own:
     up: bool
     rules: Sequence[str]
     feeds: Sequence[FeedState] = ()
+    statements: Sequence[StatementRow] = ()
 
 
 def cache_rows(own: Own, shared: Shared) -> list[Row]:
@@ -83,6 +86,7 @@ def cache_rows(own: Own, shared: Shared) -> list[Row]:
     rows.append(("memory", None, "bytes", str(own.statistics.memory_bytes), None))
     for rule in dict.fromkeys((*own.rules, *own.statistics.rules)):
         rows += _rule_rows(rule, own.statistics, shared.stats)
+        rows += _rule_bypasses(rule, own.statements)
     reasons = dict(own.bypasses)
     for reason, count in own.statistics.bypasses.items():
         reasons[reason] = reasons.get(reason, 0) + count
@@ -100,10 +104,11 @@ def statement_rows(statements: Sequence[StatementRow]) -> list[Row]:
     rows: list[Row] = []
     for one in sorted(statements, key=lambda one: (-one.tally.saved_ms, -one.tally.hits, one.text)):
         tally = one.tally
-        counts = tally.hits, tally.misses, tally.bypasses, tally.reads
+        counts = tally.hits, tally.misses, tally.bypasses.total(), tally.reads
         rate = _share(hit_rate(tally.hits, tally.misses))
         shown = [*map(str, counts), rate, str(tally.saved_ms), one.text or "(others)"]
-        rows.append((one.database, one.rule, *shown))
+        reasons = "; ".join(f"{why} ({count})" for why, count in tally.bypasses.most_common())
+        rows.append((one.database, one.rule, *shown, reasons or None))
     return rows
 
 
@@ -160,6 +165,17 @@ def _rule_rows(rule: str, statistics: Statistics, stats: CacheStats | None) -> l
             _shared(stats, f"rule:{rule}:{metric}"),
         )
         for metric in _OF_RULES
+    ]
+
+
+def _rule_bypasses(rule: str, statements: Sequence[StatementRow]) -> list[Row]:
+    """Why reads of the rule's statements went past the cache."""
+    reasons: Counter[str] = Counter()
+    for one in statements:
+        if one.rule == rule:
+            reasons.update(one.tally.bypasses)
+    return [
+        ("rule", rule, f"bypasses: {why}", str(count), None) for why, count in reasons.most_common()
     ]
 
 

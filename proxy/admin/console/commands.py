@@ -89,6 +89,7 @@ async def _cache(insight: Overview, arguments: tuple[str, ...]) -> Sequence[Row]
         insight.cache_up(),
         [rule.name for rule in settings.rules if rule.enabled],
         insight.feed_states(),
+        insight.cached_statements(),
     )
     if not settings.has_store:
         return caching.cache_rows(own, caching.Shared(error="no cache is configured"))

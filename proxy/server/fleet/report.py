@@ -31,6 +31,7 @@ _SHORT_BY: Final = {
     "show sockets": frozenset({"clients", "servers"}),
     "show active_sockets": frozenset({"clients", "servers"}),
     "show prepared": frozenset({"prepared"}),
+    "show cache": frozenset({"statements"}),
     "show cache_statements": frozenset({"statements"}),
 }
 
