@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
+from proxy.cache.writeback.state import WriteBackState
 from proxy.config.version import version
 from proxy.topology.counters import BUCKET_BOUNDS, Counters, Histogram, together
 from proxy.topology.node import DatabaseTopology, Node
@@ -61,6 +62,8 @@ class Observed:
     """Whether Redis answers."""
     feeds: Callable[[], Iterable[FeedState]] = field(default=tuple)
     """Of the databases that have a change feed."""
+    write_backs: Callable[[], Iterable[WriteBackState]] = field(default=tuple)
+    """Of the databases that have write-back."""
     stopping: Callable[[], bool] = field(default=_running)
     """Whether the process has begun to shut down."""
     by_database: Callable[[], Iterable[Counters]] = field(default=tuple)
@@ -95,6 +98,7 @@ class PenstockCollector(Collector):
         yield from _query_metrics(counters)
         yield from _cache_metrics(observed, counters)
         yield from _feed_metrics(observed.feeds())
+        yield from _write_back_metrics(observed.write_backs())
         yield from _client_metrics(counters)
         yield from _pool_metrics(observed.pools())
         yield from _node_metrics(observed.databases)
@@ -285,6 +289,36 @@ def _feed_metrics(feeds: Iterable[FeedState]) -> Iterator[Metric]:
         for one in states:
             counter.add_metric([one.database], getattr(one, name))
         yield counter
+
+
+def _write_back_metrics(states: Iterable[WriteBackState]) -> Iterator[Metric]:
+    known = list(states)
+    gauge = GaugeMetricFamily(
+        "penstock_write_back_up", "1 while writes are taken and applied.", labels=["database"]
+    )
+    for one in known:
+        gauge.add_metric([one.database], float(one.obstacle is None and one.error is None))
+    yield gauge
+    counts = {
+        "written": "Writes that were acknowledged before PostgreSQL had them.",
+        "applied": "Writes that were applied to PostgreSQL from Redis.",
+        "rejected": "Acknowledged writes that PostgreSQL has refused.",
+        "barriers": "Statements that waited for writes to be applied.",
+    }
+    for name, text in counts.items():
+        counter = CounterMetricFamily(f"penstock_write_back_{name}", text, labels=["database"])
+        for one in known:
+            counter.add_metric([one.database], getattr(one, name))
+        yield counter
+    declined = CounterMetricFamily(
+        "penstock_write_back_declined",
+        "Writes of tables with write-back that went to PostgreSQL directly, by reason.",
+        labels=["database", "reason"],
+    )
+    for one in known:
+        for reason, count in one.declined:
+            declined.add_metric([one.database, reason], count)
+    yield declined
 
 
 def _client_metrics(counters: Counters) -> Iterator[Metric]:

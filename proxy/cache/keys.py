@@ -11,6 +11,7 @@
     <prefix>:{<database>}:p                    patterns that have an epoch, a set
     <prefix>:{<database>}:e:*schema            the epoch of its schema
     <prefix>:{<database>}:f:<what>             the change feed's position, sign of life, end
+    <prefix>:{<database>}:b:<what>             write-back: the stream, its state, keys that wait
     <prefix>:stats                             counters of all processes, a hash
     <prefix>:members                           processes that may answer from memory, a hash
     <prefix>:moves                             channel: epochs that have moved
@@ -156,6 +157,10 @@ class KeySpace:
     def feed(self, what: str) -> bytes:
         """Key of what the processes on this Redis tell each other of the change feed."""
         return self.base + b"f:" + to_bytes(what)
+
+    def write_back(self, what: str) -> bytes:
+        """Key of what waits to be written back, and of what is known of it."""
+        return self.base + b"b:" + to_bytes(what)
 
     def matching(self, pattern: bytes) -> bytes:
         """A glob of Redis over the keys of this database that go on like `pattern`."""

@@ -18,6 +18,7 @@ import hiredis
 import structlog
 
 from proxy.cache.commands import argument, pack, pack_head
+from proxy.cache.endpoint import Endpoint
 from proxy.cache.entry import TOKEN_SIZE, token_source
 from proxy.cache.errors import LinkLost
 from proxy.cache.keys import EVERYTHING, SCHEMA, KeySpace, moved_with
@@ -38,6 +39,9 @@ class Link(Protocol):
     request: Request
     resting: bool
     """Reads had better not ask now."""
+
+    where: Endpoint | None
+    """The server that is used, or was last."""
 
     @property
     def congested(self) -> bool: ...

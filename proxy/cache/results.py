@@ -40,6 +40,7 @@ import hiredis
 from proxy.cache.cascades import Cascades, Effects
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
+from proxy.cache.endpoint import Endpoint
 from proxy.cache.entry import CHECK_SIZE, HEADER_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flight, Flights
@@ -753,6 +754,11 @@ class ResultCache:
         """Redis answers, nothing is owed to it, and it is asked."""
         link = self._link
         return link.state is LinkState.UP and not link.resting and not self._members.apart
+
+    @property
+    def place(self) -> Endpoint | None:
+        """The server that is in use now."""
+        return self._link.where if self._link.state is LinkState.UP else None
 
     @property
     def has_company(self) -> bool:

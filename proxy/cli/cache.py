@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli import cache_feed
+from proxy.cli import cache_feed, cache_write_back
 from proxy.cli.check import ConfigOption, load_or_exit
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the cache and clear it.", no_args_is_help=True)
 app.add_typer(cache_feed.app, name="feed")
+app.add_typer(cache_write_back.app, name="write-back")
 
 UNAVAILABLE = 3
 """Exit status where Redis can't be reached or refused."""

@@ -57,7 +57,7 @@ def setup(
 ) -> None:
     """Make the publication and, as a superuser, the event triggers; turn a feed on again."""
     settings = load_or_exit(config)
-    _run(_setup(settings, _databases(settings, database), user, all_tables))
+    run(_setup(settings, _databases(settings, database), user, all_tables))
 
 
 @app.command()
@@ -68,7 +68,7 @@ def status(
 ) -> None:
     """Say what is there, what is missing, and how to mend it."""
     settings = load_or_exit(config)
-    _run(_status(settings, _databases(settings, database), user))
+    run(_status(settings, _databases(settings, database), user))
 
 
 @app.command()
@@ -79,7 +79,7 @@ def drop(
 ) -> None:
     """Remove slot, publication and event triggers."""
     settings = load_or_exit(config)
-    _run(_drop(settings, _databases(settings, database), user))
+    run(_drop(settings, _databases(settings, database), user))
 
 
 async def _setup(
@@ -89,7 +89,7 @@ async def _setup(
 
     well = True
     for name in databases:
-        connection = await _connect(settings, name, user)
+        connection = await connect(settings, name, user)
         try:
             wanted = await _wanted(settings, name, connection, all_tables=all_tables)
             found = await inspect(connection, wanted)
@@ -113,7 +113,7 @@ async def _status(settings: "Settings", databases: list[str], user: str | None) 
 
     well = True
     for name in databases:
-        connection = await _connect(settings, name, user)
+        connection = await connect(settings, name, user)
         try:
             found = await inspect(connection, await _wanted(settings, name, connection))
         finally:
@@ -130,7 +130,7 @@ async def _drop(settings: "Settings", databases: list[str], user: str | None) ->
     from proxy.cache.feed.setup import uninstall
 
     for name in databases:
-        connection = await _connect(settings, name, user)
+        connection = await connect(settings, name, user)
         try:
             done = await uninstall(connection, await _wanted(settings, name, connection))
         finally:
@@ -172,7 +172,8 @@ def _databases(settings: "Settings", wanted: str | None) -> list[str]:
     return enabled
 
 
-async def _connect(settings: "Settings", name: str, user: str | None) -> "Connection":
+async def connect(settings: "Settings", name: str, user: str | None) -> "Connection":
+    """To the primary, as this user or as Penstock's own connections."""
     from proxy.auth.load import load_auth
     from proxy.auth.state import AuthState
     from proxy.server.databases import settings_of
@@ -217,7 +218,7 @@ async def _told(settings: "Settings", name: str) -> tuple[str | None, str | None
     from proxy.topology.positions import format_lsn
 
     keys = KeySpace(settings.cache.key_prefix, name)
-    async with await _redis(settings) as redis:
+    async with await redis_of(settings) as redis:
         found = [await redis.get(keys.feed(what)) for what in ("off", "alive", "position")]
     off, alive, position = found
     at = Position.decode(position)
@@ -232,11 +233,11 @@ async def _forget(settings: "Settings", name: str, *what: str) -> bool:
     from proxy.cache.keys import KeySpace
 
     keys = KeySpace(settings.cache.key_prefix, name)
-    async with await _redis(settings) as redis:
+    async with await redis_of(settings) as redis:
         return bool(await redis.delete(*(keys.feed(one) for one in what)))
 
 
-async def _redis(settings: "Settings") -> Any:
+async def redis_of(settings: "Settings") -> Any:
     """A client; redis-py doesn't type its replies as bytes."""
     from proxy.cache.manager import open_redis
 
@@ -246,7 +247,8 @@ async def _redis(settings: "Settings") -> Any:
     return await open_redis(settings.cache, 5.0)
 
 
-def _run(work: Coroutine[None, None, bool]) -> None:
+def run(work: Coroutine[None, None, bool]) -> None:
+    """Run the command; the process's exit status says how it went."""
     from redis.exceptions import RedisError
 
     from proxy.cache.errors import CacheUnavailable

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from proxy.config.auth_checks import no_user, others
-from proxy.config.cache_settings import WRITE_THROUGH, FeedSettings
+from proxy.config.cache_settings import WRITE_BACK, WRITE_THROUGH, FeedSettings
 from proxy.config.findings import Check, Finding, twice
 from proxy.config.positions import Path
 from proxy.config.problems import nearest
@@ -60,6 +60,9 @@ def _strategies(settings: Settings) -> Iterator[Finding]:
         if (settings.cache.feed if database.feed is None else database.feed).enabled
     ]
     for index, rule in enumerate(settings.cache.rules):
+        if rule.strategy == WRITE_BACK:
+            yield from _write_back(settings, index)
+            continue
         if rule.strategy == WRITE_THROUGH:
             for name in fed:
                 if not rule.databases or any(fnmatchcase(name, glob) for glob in rule.databases):
@@ -74,6 +77,27 @@ def _strategies(settings: Settings) -> Iterator[Finding]:
             if name in rule.model_fields_set:
                 path: Path = ("cache", "rule", index, name)
                 yield Finding(path, "is not used", f'with strategy = "{WRITE_THROUGH}"')
+
+
+def _write_back(settings: Settings, index: int) -> Iterator[Finding]:
+    """Who reads must wait for what was written, whoever it is, and whatever it reads."""
+    rule, path = settings.cache.rules[index], ("cache", "rule", index)
+    for name in ("users", "statement"):
+        if getattr(rule, name):
+            message = f'can\'t limit strategy = "{WRITE_BACK}": it holds for tables as a whole'
+            yield Finding((*path, name), message, "no such limit")
+    for name, database in settings.databases.items():
+        covered = not rule.databases or any(fnmatchcase(name, glob) for glob in rule.databases)
+        if covered and database.sharding.enabled:
+            message = f'"{WRITE_BACK}" does not go with the sharded database "{name}"'
+            yield Finding((*path, "strategy"), message, "databases without sharding")
+
+
+def _durability(settings: Settings) -> Iterator[Finding]:
+    own = settings.cache.write_back
+    if not own.disk and not own.replicas:
+        message = "nothing would keep acknowledged writes but Redis's memory"
+        yield Finding(("cache", "write_back", "disk"), message, "true, or replicas = 1 or more")
 
 
 def _invalidations(settings: Settings) -> Iterator[Finding]:
@@ -145,10 +169,14 @@ CACHE_CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
             "cache.rule.*.refresh_within",
             "cache.rule.*.refresh_entries",
             "cache.rule.*.databases",
+            "cache.rule.*.tables",
+            "cache.rule.*.users",
+            "cache.rule.*.statement",
             "cache.feed",
             "database",
         ),
     ),
+    (_durability, ("cache.write_back.disk", "cache.write_back.replicas")),
     (
         _invalidations,
         ("cache.invalidation", "cache.redis", "cache.sentinels", "cache.cluster", "database"),

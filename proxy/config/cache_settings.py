@@ -32,6 +32,9 @@ SlotName = Annotated[
 
 
 WRITE_THROUGH = "write-through"
+WRITE_BACK = "write-back"
+REFRESHING = frozenset({WRITE_THROUGH, WRITE_BACK})
+"""Strategies that read results again after a write that went to PostgreSQL."""
 
 
 class CacheRule(Section):
@@ -77,18 +80,23 @@ class CacheRule(Section):
         None,
         description='the key column, with `granularity = "key"`: an integer, text, varchar or uuid',
     )
-    strategy: Literal["read-through", "write-through"] = Field(
+    strategy: Literal["read-through", "write-through", "write-back"] = Field(
         "read-through",
         description="write-through: after a write through Penstock the results in demand are read "
-        "again and stored before the writer gets its answer",
+        "again and stored before the writer gets its answer; write-back: that, and writes of "
+        "single rows of `tables` are acknowledged once Redis has them, see `[cache.write_back]`",
     )
     refresh_within: Duration = Field(
         0.05,
         gt=0,
-        description="with write-through: a writer waits no longer; what is not done is a miss",
+        description="with write-through and write-back: a writer waits no longer; what is not "
+        "done is a miss",
     )
     refresh_entries: int = Field(
-        10, ge=1, le=1000, description="with write-through: so many after one write, the last used"
+        10,
+        ge=1,
+        le=1000,
+        description="with write-through and write-back: so many after one write, the last used",
     )
     enabled: bool = Field(True, description="false: matching statements are never cached")
 
@@ -136,6 +144,42 @@ class FeedSettings(Section):
     )
 
 
+class WriteBackSettings(Section):
+    """Single-row INSERT and UPDATE by a unique key, of tables that a rule with `strategy =
+    "write-back"` names, are acknowledged once Redis has them, and applied to PostgreSQL in batches.
+    Needs `penstock cache write-back setup`."""
+
+    user: Name | None = Field(
+        None, description="login that applies the writes; default: `monitor_user`"
+    )
+    disk: bool = Field(
+        True,
+        description="a write is acknowledged when Redis's append-only file has it on disk",
+    )
+    replicas: int = Field(
+        0, ge=0, le=100, description="and when so many replicas of Redis have it too"
+    )
+    wait: Duration = Field(
+        2.0,
+        gt=0,
+        description="longest wait for that; then the write is applied at once, and acknowledged "
+        "when PostgreSQL has it",
+    )
+    interval: Duration = Field(
+        0.05, gt=0, description="writes are applied so long after they came, together"
+    )
+    batch: int = Field(500, ge=1, le=10_000, description="so many at most in one transaction")
+    most_waiting: int = Field(
+        100_000, ge=1, description="where so many wait, writes go to PostgreSQL directly"
+    )
+    patience: Duration = Field(
+        10.0,
+        gt=0,
+        description="longest wait of a statement for writes that it must see to be applied; then "
+        "it is refused",
+    )
+
+
 class CacheSettings(Section):
     """Results in Redis."""
 
@@ -167,6 +211,9 @@ class CacheSettings(Section):
     )
     prefix: Name = Field("penstock", description="first part of every key")
     feed: FeedSettings = Field(FeedSettings(), description="writes around Penstock")
+    write_back: WriteBackSettings = Field(
+        WriteBackSettings(), description='rules with `strategy = "write-back"`'
+    )
     memory: Bytes = Field(
         64 << 20, ge=0, description="of each process, for answers without asking Redis; 0: none"
     )

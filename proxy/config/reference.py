@@ -143,6 +143,11 @@ enabled = true
 user = "ops"
 max_lag = "5s"
 """,
+    "cache.write_back": """\
+[cache.write_back]
+interval = "100ms"
+replicas = 1
+""",
     "cache.rule": """\
 [[cache.rule]]
 name = "catalogue pages"

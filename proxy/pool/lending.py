@@ -20,6 +20,7 @@ from proxy.pool.settings_state import DEFAULTS, read_back_all
 from proxy.topology.counters import Counters
 from proxy.topology.node import Node
 from proxy.wire.errors import PgError
+from proxy.wire.messages import query
 
 DISCARD_ALL: Final = "DISCARD ALL"
 _NEVER: Final = float("-inf")
@@ -253,7 +254,7 @@ class Lending(Connections):
             del self._own[backend]
             done(outcome)
 
-        self._own[backend] = OwnQuery(backend, sql, answered)
+        self._own[backend] = OwnQuery(backend, query(sql), answered)
 
     # What becomes of connections
 

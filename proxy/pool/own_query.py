@@ -11,10 +11,11 @@ from proxy.wire.errors import PgError
 
 
 class OwnQuery(Borrower):
-    """Runs `sql` on `backend` and calls `done` once, with the answer or the connection's loss."""
+    """Sends `payload`, messages that end with a Query or Sync, on `backend` and calls `done` once,
+    with the answer or the connection's loss."""
 
     def __init__(
-        self, backend: Backend, sql: bytes, done: Callable[[Exchange | PgError], None]
+        self, backend: Backend, payload: bytes, done: Callable[[Exchange | PgError], None]
     ) -> None:
         self.backend = backend
         self.started = time.monotonic()
@@ -23,7 +24,7 @@ class OwnQuery(Borrower):
         assert backend.transport is not None
         backend.owner = self
         backend.unnamed = None
-        backend.transport.write(messages.query(sql))
+        backend.transport.write(payload)
 
     def backend_data(self, data: bytes) -> None:
         if not self._exchange.feed(data):
@@ -46,6 +47,15 @@ class OwnQuery(Borrower):
 
 async def ask(backend: Backend, sql: bytes) -> Exchange:
     """The answer to a query of Penstock's own. Raises PgError."""
+    outcome = await exchange(backend, messages.query(sql))
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
+async def exchange(backend: Backend, payload: bytes) -> Exchange:
+    """The answer to messages that end with a Query or Sync, also where it is an error. Raises
+    PgError where the connection is lost."""
     answered: asyncio.Future[Exchange | PgError] = asyncio.get_running_loop().create_future()
 
     def done(outcome: Exchange | PgError) -> None:
@@ -54,10 +64,8 @@ async def ask(backend: Backend, sql: bytes) -> Exchange:
 
     if backend.closed:
         raise PgError(errors.CONNECTION_FAILURE, f"the connection to {backend.node.name} was lost")
-    OwnQuery(backend, sql, done)
+    OwnQuery(backend, payload, done)
     outcome = await answered
     if isinstance(outcome, PgError):
         raise outcome
-    if outcome.error is not None:
-        raise outcome.error
     return outcome

@@ -1,6 +1,6 @@
 """Whether a statement's result may be kept, by which rule, and on which tables it depends."""
 
-from proxy.config.cache_settings import WRITE_THROUGH, CacheRule
+from proxy.config.cache_settings import REFRESHING, CacheRule
 from proxy.routing.judge import Verdict
 from proxy.routing.plan import CachePlan
 from proxy.routing.relations import is_system, is_temporary
@@ -67,7 +67,7 @@ def cache_plan(
         jitter_seconds=min(rule.jitter, ttl),
         stale_seconds=rule.stale,
         empty_ttl_seconds=None if empty is None else min(empty, ttl),
-        refresh_seconds=rule.refresh_within if rule.strategy == WRITE_THROUGH else 0.0,
+        refresh_seconds=rule.refresh_within if rule.strategy in REFRESHING else 0.0,
         refresh_entries=rule.refresh_entries,
         label="+".join(sorted({table.name for table in subject.tables})),
     )

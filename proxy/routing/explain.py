@@ -46,6 +46,8 @@ def describe(plan: Plan, outcome: Outcome, extras: Rows = ()) -> Rows:
     rows.append(("access", f"{plan.access.value}: {plan.reason}"))
     rows += _route(outcome)
     rows += _cache(plan)
+    if plan.written_back:
+        rows.append(("written back", f"rows of {plan.written_back}, where nothing is against it"))
     if plan.shard is not None:
         rows += _shard(plan.shard, outcome)
     rows += _hints(plan.analysis.hints, plan.node_hint)

@@ -161,6 +161,10 @@ class Plan:
     """With access LOCAL: a function of Penstock's own is called."""
     needs_session: bool = False
     """Reads state of its own connection or transaction (currval, lastval, FETCH, …)."""
+    written_back: str = ""
+    """The table of a single INSERT or UPDATE whose rows a rule has written back."""
+    sees_waiting: bool = False
+    """It depends on writes that may wait to be written back."""
     keyed: bool = field(init=False, default=False)
     """What it reads or writes depends on the values of constants or parameters."""
     listens: bool = field(init=False, default=False)

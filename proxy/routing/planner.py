@@ -15,6 +15,12 @@ from proxy.routing.relations import ANYTHING, resolve_reads
 from proxy.routing.rules import Subject, routing_rule, rules_of, tables_covered
 from proxy.routing.sharded import shard_plan
 from proxy.routing.shards import NoShards, ShardMap
+from proxy.routing.writing_back import (
+    reads_written_back,
+    sees_waiting,
+    tables_written_back,
+    written_back,
+)
 from proxy.sql.calls import NoCall, cache_call, calls_penstock, signatures
 from proxy.sql.catalogue import Catalogue
 from proxy.sql.listening import in_order
@@ -50,6 +56,7 @@ class Planner:
         "_routing",
         "_rules",
         "_shards",
+        "_written_back",
     )
 
     def __init__(
@@ -66,6 +73,7 @@ class Planner:
         self._routing = routing
         self._cache = cache
         self._rules = rules_of(cache.rules, database, user)
+        self._written_back = tables_written_back(rules_of(cache.rules, database))
         self._catalogue = catalogue
         self._shards: ShardMap = NoShards() if shards is None else shards
         self._hints_cache = hints_cache
@@ -88,10 +96,11 @@ class Planner:
             (scan.table for each in statements for scan in each.scans),
             lambda name: resolve_reads((name,), self._catalogue).tables,
         )
-        node_hint, hinted_by = self._node_hint(analysis, subject)
+        node_hint, hinted_by = self._node_hint(analysis, subject, verdicts)
         against = _against_replica(verdicts, node_hint)
         access, reason = self._access(verdicts, against, node_hint, hinted_by)
         refusal = shard if isinstance(shard, Refusal) else None
+        globs = self._written_back
         cached = self._caching(analysis, statements, verdicts, subject)
         writes = self._writes(verdicts) if against and shard is None else frozenset[str]()
         return Plan(
@@ -115,6 +124,8 @@ class Planner:
             steps=in_order(each.step for each in statements),
             asks_channels=any(_asks_channels(each) for each in statements),
             notifies=any(_notifies(each) for each in statements),
+            written_back=written_back(globs, statements, verdicts, analysis.hints),
+            sees_waiting=sees_waiting(globs, verdicts),
             signals=any(_signals(each) for each in statements),
             occupies=frozenset(each.occupies for each in statements if each.occupies is not None),
             pins=joined(verdict.pins for verdict in verdicts),
@@ -195,10 +206,14 @@ class Planner:
             return replace(plan, pins=pins)
         return plan
 
-    def _node_hint(self, analysis: Analysis, subject: Subject) -> tuple[str | None, str]:
+    def _node_hint(
+        self, analysis: Analysis, subject: Subject, verdicts: tuple[Verdict, ...]
+    ) -> tuple[str | None, str]:
         """Where a hint, or else the first matching rule, wants it, and the name of which."""
         if analysis.hints.node is not None:
             return analysis.hints.node, "the hint"
+        if reads_written_back(self._written_back, verdicts):
+            return "primary", "write-back"
         rule = routing_rule(self._routing.rules, subject)
         return (None, "") if rule is None else (rule.node, f"rule {rule.name!r}")
 

@@ -9,6 +9,7 @@ from proxy.admin.metrics import PoolRow
 from proxy.auth.state import AuthState
 from proxy.cache.calls import CacheCalls
 from proxy.cache.cascades import Cascades
+from proxy.cache.codec import codec_for
 from proxy.cache.feed.feed import ON_DEMAND, Feed
 from proxy.cache.feed.gathering import KeyColumn
 from proxy.cache.keys import EVERYTHING
@@ -16,6 +17,7 @@ from proxy.cache.manager import CacheManager
 from proxy.cache.results import ResultCache
 from proxy.cache.statistics import BY_SCHEMA
 from proxy.cache.trust import FeedTrust
+from proxy.cache.writeback.writeback import WriteBack
 from proxy.config.pooling import database_settings, feed_settings, pool_settings
 from proxy.config.settings import DatabaseSettings, PoolSettings, Settings
 from proxy.pool.connections import Connections
@@ -24,10 +26,12 @@ from proxy.routing.keyed import Keyed, keyed_tables
 from proxy.routing.plan import Plan
 from proxy.routing.planner import Planner
 from proxy.routing.rules import rules_of
+from proxy.routing.writing_back import tables_written_back
 from proxy.server.limits import Limits
 from proxy.server.security import Security
 from proxy.session.context import DatabaseContext
 from proxy.session.explanation import explain
+from proxy.session.inquiry import inquire
 from proxy.session.keyed import group_of_text
 from proxy.session.plans import PlanCache
 from proxy.session.refresh import hot_results
@@ -240,6 +244,8 @@ class Database:
         self.context.calls = self._calls()
         if cache is not None:
             self.context.hot = hot_results(self.context, cache)
+        self.context.inquire = inquire
+        self.context.write_back = self._write_back()
         self._cascade(Catalogue())
         self.catalogue.look_for_keys(self._key_columns())
         self.feed = self._new_feed()
@@ -267,6 +273,33 @@ class Database:
         if results is None:
             return None
         return CacheCalls(lambda: CacheManager.open(settings, name), lambda: results.usable)
+
+    def _write_back(self) -> WriteBack | None:
+        """What takes single-row writes, where rules say so."""
+        settings, results = self._settings.cache, self._results
+        globs = tables_written_back(rules_of(settings.rules, self._name))
+        if not globs or results is None:
+            return None
+        own, login = settings.write_back, settings.write_back.user
+        return WriteBack(
+            self._name,
+            own,
+            globs,
+            results,
+            codec_for(settings),
+            lambda: self.pools.outside(
+                self.context.topology.primary, login or self.context.settings.monitor_user
+            ),
+            settings.timeout,
+        )
+
+    def _write_back_changes(self, settings: Settings, old: Settings) -> bool:
+        globs, before = (
+            tables_written_back(rules_of(one.cache.rules, self._name)) for one in (settings, old)
+        )
+        return globs != before or (
+            bool(globs) and settings.cache.write_back != old.cache.write_back
+        )
 
     def _watch(self, topology: DatabaseTopology) -> Monitor:
         feed = self.feed
@@ -354,6 +387,8 @@ class Database:
             self.context.welcomes.clear()
             self.pools.reconnect()
         self._defaults = catalogue.defaults
+        if self.context.write_back is not None:
+            self.context.write_back.know(catalogue.relations if catalogue.loaded else None)
         self.context.plans.replace_planner(self._planner(catalogue), self._planners(catalogue))
         self._cascade(catalogue)
 
@@ -382,8 +417,12 @@ class Database:
                 await self.catalogue.start()
                 if self.feed is not None:
                     self.feed.start()
+                if self.context.write_back is not None:
+                    self.context.write_back.start()
             elif self._watching and not wanted:
                 self._watching = False
+                if self.context.write_back is not None:
+                    await self.context.write_back.stop()
                 if self.feed is not None:
                     await self.feed.stop()
                 await self.monitor.stop()
@@ -458,6 +497,12 @@ class Database:
             or before[0] is not context.topology.primary
             or own.monitor_user != old_own.monitor_user
         )
+        if self._write_back_changes(settings, old):
+            if context.write_back is not None:
+                await context.write_back.stop()  # readers wait for what it had until that is done
+            context.write_back = self._write_back()
+            if context.write_back is not None and self._watching:
+                context.write_back.start()
         if fed_anew:
             if self.feed is not None:
                 await self.feed.stop()

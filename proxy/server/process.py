@@ -20,6 +20,7 @@ from proxy.auth.load import load_auth
 from proxy.auth.state import AuthState
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.service import CacheService, start_cache
+from proxy.cache.writeback.state import WriteBackState
 from proxy.config.pooling import (
     WILDCARD,
     database_caps,
@@ -274,6 +275,7 @@ class Process:
             cache_up=(lambda: cache.up) if cache else None,
             stopping=lambda: self.stopping is not None,
             feeds=self.feed_states,
+            write_backs=self._write_backs,
             by_database=lambda: [one.context.counters for one in self.all_databases()],
         )
 
@@ -293,6 +295,10 @@ class Process:
     def feed_states(self) -> list[FeedState]:
         """Of the databases that have a change feed."""
         return [one.feed.state() for one in self.databases.values() if one.feed is not None]
+
+    def _write_backs(self) -> list[WriteBackState]:
+        found = (one.context.write_back for one in self.databases.values())
+        return [one.state for one in found if one is not None]
 
     def _pool_rows(self) -> Iterator[PoolRow]:
         for database in self.databases.values():

@@ -50,6 +50,8 @@ def combine(plans: Sequence[Plan]) -> Plan:
         steps=steps_of(plans),
         asks_channels=any(plan.asks_channels for plan in plans),
         notifies=any(plan.notifies for plan in plans),
+        written_back="",
+        sees_waiting=any(plan.sees_waiting for plan in plans),
         occupies=frozenset().union(*(plan.occupies for plan in plans)),
         needs_session=any(plan.needs_session for plan in plans),
         node_hint="primary" if "primary" in hints else strictest.node_hint,
@@ -102,7 +104,8 @@ def unexecuted(plan: Plan) -> Plan:
     """What is left of a plan where its statement is only parsed or described: where it goes."""
     deallocates = plan.deallocates or plan.deallocates_all
     leaves = plan.effects or plan.pins or plan.ends or plan.rolls_back or deallocates
-    if not (leaves or plan.steps or plan.asks_channels or plan.occupies):
+    waits = plan.written_back or plan.sees_waiting
+    if not (leaves or waits or plan.steps or plan.asks_channels or plan.occupies):
         return plan
     return replace(
         plan,
@@ -125,6 +128,8 @@ def unexecuted(plan: Plan) -> Plan:
         deallocates_all=False,
         executes=None,
         changes_schema=False,
+        written_back="",
+        sees_waiting=False,
     )
 
 

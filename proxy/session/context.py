@@ -8,7 +8,9 @@ from proxy.cache.calls import CacheCalls
 from proxy.cache.results import ResultCache
 from proxy.cache.schema import SchemaEpoch
 from proxy.cache.trust import FeedTrust
+from proxy.cache.writeback.writeback import WriteBack
 from proxy.config.settings import DatabaseSettings, PoolSettings, ReplicaSettings, RoutingSettings
+from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import SettingsState
 from proxy.pool.shared_listener import SharedListener
@@ -22,6 +24,7 @@ from proxy.session.vacancy import Vacancy
 from proxy.topology.catalogue_watch import CatalogueWatch
 from proxy.topology.counters import Counters, Tally
 from proxy.topology.node import DatabaseTopology, Node
+from proxy.wire.errors import PgError
 
 EVERYTHING = "*"
 
@@ -102,6 +105,13 @@ class DatabaseContext:
     """Carries out calls of the schema `penstock`, where there is a cache."""
     hot: HotResults | None = None
     """What to read again after a write, where there is a cache."""
+    write_back: WriteBack | None = None
+    """Takes single-row writes, where rules say so."""
+    inquire: (
+        Callable[["DatabaseContext", Client, bytes, Callable[[Exchange | PgError], None]], None]
+        | None
+    ) = None
+    """Puts a question of Penstock's own to the primary, as a client would."""
     cached: dict[str, Tally] = field(default_factory=dict)
     """Answers from the cache, by kind of statement."""
 

@@ -18,7 +18,7 @@ from proxy.net.clock import clock
 from proxy.pool.backend import HIGH_WATER
 from proxy.routing.plan import Access, CachePlan, Plan
 from proxy.routing.route import Target
-from proxy.session import cache_calls, caching, sequences, signals, states
+from proxy.session import cache_calls, caching, sequences, signals, states, written_back
 from proxy.session.analyst import analyst
 from proxy.session.answers import CACHEABLE_SHAPES, answer, failure
 from proxy.session.batch import (
@@ -90,6 +90,8 @@ class Session(Downstream):
         self._unsent: list[bytes] = []
         """Answers from memory, to be sent together with those behind them."""
         self._unsent_size = 0
+        self._awaiting = False
+        """A batch waits for writes to be applied."""
         self._awaited: Batch | None = None
         """A batch whose end has not come when its beginning had."""
 
@@ -142,6 +144,8 @@ class Session(Downstream):
                 self.state == states.IDLE
                 or (upstream.unsynced and self.state == states.ACTIVE and not upstream.blocked)
             ):
+                if self._awaiting:
+                    break
                 batch = self._intake.next()
                 if batch is None:
                     wanting = True  # also for the rest of a message, however long it is
@@ -241,6 +245,8 @@ class Session(Downstream):
             pass  # it has been answered, or goes on when its channels are listened on
         elif plan.occupies and self._vacates(plan):
             pass  # it goes on when nobody of Penstock's idles in those databases
+        elif plan.written_back and self._writes_back(batch, plan):
+            pass  # Redis has it before PostgreSQL
         elif self.upstream.unsynced or (
             not self._answered_here(batch, plan)
             and (plan.cache is None or not self._ask_cache(batch, plan))
@@ -278,7 +284,65 @@ class Session(Downstream):
 
     def _go_upstream(self, fill: caching.Fill | None) -> None:
         assert self._batch is not None
+        if self.context.write_back is not None and self._awaits_writes(fill):
+            return
         self.upstream.run(self._batch, self._plan, self._literals, fill)
+
+    # Write-back
+
+    def _writes_back(self, batch: Batch, plan: Plan) -> bool:
+        """Hand the write over; False where it is to be run as any other."""
+        context, client = self.context, self.client
+        write_back = context.write_back
+        if write_back is None or self.upstream.unsynced or not batch.runs:
+            return False
+        reason = written_back.objection(context, client, batch)
+        if reason is not None:
+            write_back.decline(reason)
+            return False
+        self.state = states.WAITING
+        self.asking = True
+        done = partial(self._written_back, batch)
+        written_back.Write(context, client, batch, plan, self._literals, done).start()
+        return True
+
+    def _written_back(self, batch: Batch, outcome: written_back.Outcome) -> None:
+        if self.state != states.WAITING or batch is not self._batch:
+            return
+        self.asking = False
+        if isinstance(outcome, PgError):
+            self.refuse(outcome)
+        elif outcome is None:
+            self._go_upstream(None)
+        else:
+            self._answer_command(outcome, IDLE)
+            self.idle()
+
+    def _awaits_writes(self, fill: caching.Fill | None) -> bool:
+        """Wait until what was acknowledged has been applied; False if there is no need."""
+        write_back, batch = self.context.write_back, self._batch
+        if write_back is None or batch is None:
+            return False
+        if not written_back.depends(self.context, self.client, self._plan):
+            return False
+        self._awaiting = True
+        if not self.upstream.unsynced:  # else what is under way goes on meanwhile
+            self.state = states.WAITING
+        write_back.barrier(partial(self._writes_applied, batch, fill))
+        return True
+
+    def _writes_applied(
+        self, batch: Batch, fill: caching.Fill | None, error: PgError | None
+    ) -> None:
+        self._awaiting = False
+        if self.state not in (states.WAITING, states.ACTIVE) or batch is not self._batch:
+            self._forgo(fill)
+            return
+        if error is not None:
+            self._forgo(fill)
+            self.refuse(error)
+        else:
+            self.upstream.run(batch, self._plan, self._literals, fill)
 
     # Answers without a server
 

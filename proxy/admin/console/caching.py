@@ -11,6 +11,7 @@ from proxy.cache.errors import CacheUnavailable
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.manager import CacheManager, CacheStats, MemoryUsage
 from proxy.cache.statistics import BY_HAND, Statistics, hit_rate
+from proxy.cache.writeback.state import WriteBackState
 from proxy.config.cache_settings import CacheSettings
 from proxy.wire import errors
 from proxy.wire.errors import PgError
@@ -70,6 +71,7 @@ class Own:
     rules: Sequence[str]
     feeds: Sequence[FeedState] = ()
     statements: Sequence[StatementRow] = ()
+    write_backs: Sequence[WriteBackState] = ()
 
 
 def cache_rows(own: Own, shared: Shared) -> list[Row]:
@@ -80,6 +82,8 @@ def cache_rows(own: Own, shared: Shared) -> list[Row]:
         rows.append(("redis", None, "error", None, shared.error))
     for feed in own.feeds:
         rows += _feed_rows(feed)
+    for write_back in own.write_backs:
+        rows += _write_back_rows(write_back)
     rows += _total_rows(own.statistics, shared.stats)
     rows += _source_rows(own.statistics, shared.stats)
     rows.append(("memory", None, "entries", str(own.statistics.memory_entries), None))
@@ -138,6 +142,24 @@ def _feed_rows(feed: FeedState) -> list[Row]:
     ]
     return [
         ("feed", feed.database, metric, str(value), None)
+        for metric, value in shown
+        if value is not None
+    ]
+
+
+def _write_back_rows(state: WriteBackState) -> list[Row]:
+    shown: list[tuple[str, object]] = [
+        ("state", "passed by" if state.obstacle else "in use"),
+        ("why", state.obstacle),
+        ("error", state.error),
+        ("written", state.written),
+        ("applied", state.applied),
+        ("rejected", state.rejected),
+        ("barriers", state.barriers),
+        *((f"declined: {reason}", count) for reason, count in state.declined),
+    ]
+    return [
+        ("write-back", state.database, metric, str(value), None)
         for metric, value in shown
         if value is not None
     ]

@@ -90,6 +90,7 @@ async def _cache(insight: Overview, arguments: tuple[str, ...]) -> Sequence[Row]
         [rule.name for rule in settings.rules if rule.enabled],
         insight.feed_states(),
         insight.cached_statements(),
+        insight.write_back_states(),
     )
     if not settings.has_store:
         return caching.cache_rows(own, caching.Shared(error="no cache is configured"))

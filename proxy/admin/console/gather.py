@@ -30,6 +30,7 @@ from proxy.admin.console.weighing import total
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.service import CacheService
 from proxy.cache.statistics import Statistics
+from proxy.cache.writeback.state import WriteBackState
 from proxy.config.pooling import database_caps
 from proxy.config.settings import Settings
 from proxy.net.channel import Channel
@@ -190,6 +191,11 @@ class Insight:
     def cache_up(self) -> bool:
         """Whether Redis answers."""
         return self.cache is not None and self.cache.up
+
+    def write_back_states(self) -> Sequence[WriteBackState]:
+        """Of the databases that have write-back."""
+        found = (one.write_back for one in self.contexts())
+        return [one.state for one in found if one is not None]
 
     def feed_states(self) -> Sequence[FeedState]:
         """The change feeds of databases that have one."""

@@ -18,6 +18,7 @@ from proxy.admin.console.snapshot import (
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
+from proxy.cache.writeback.state import WriteBackState
 from proxy.config.settings import Settings
 
 
@@ -59,5 +60,6 @@ class Overview(Protocol):
 
     def cache_up(self) -> bool: ...
     def feed_states(self) -> Sequence[FeedState]: ...
+    def write_back_states(self) -> Sequence[WriteBackState]: ...
     def end_period(self) -> None:
         """Averages are since now."""

@@ -20,6 +20,7 @@ from proxy.admin.console.snapshot import (
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import Statistics
+from proxy.cache.writeback.state import WriteBackState
 from proxy.config.pooling import database_caps, pool_settings
 from proxy.config.settings import Settings
 from proxy.server.fleet import report
@@ -120,6 +121,9 @@ class FleetOverview:
 
     def cache_up(self) -> bool:
         return bool(self._reports) and all(one.cache_up for one in self._reports)
+
+    def write_back_states(self) -> list[WriteBackState]:
+        return report.write_backs_of(self._reports)
 
     def feed_states(self) -> list[FeedState]:
         return report.feeds_of(self._reports)

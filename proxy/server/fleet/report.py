@@ -21,6 +21,7 @@ from proxy.admin.console.snapshot import (
 from proxy.admin.console.statistics import QueriesByName
 from proxy.cache.feed.feed import FeedState
 from proxy.cache.statistics import RuleCounters, Statistics
+from proxy.cache.writeback.state import WriteBackState
 from proxy.topology.statement_tallies import StatementTally
 
 Tally = dict[str, int]
@@ -65,6 +66,7 @@ class Report:
     statements: Sequence[StatementRow] = ()
     """What the cache did for each."""
     feeds: Sequence[FeedState] = ()
+    write_backs: Sequence[WriteBackState] = ()
 
 
 def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
@@ -89,6 +91,7 @@ def report(number: int, insight: Insight, wanted: Iterable[str]) -> Report:
         statements=insight.cached_statements() if "statements" in wanted else (),
         cache_up=insight.cache_up(),
         feeds=list(insight.feed_states()),
+        write_backs=list(insight.write_back_states()),
     )
 
 
@@ -243,6 +246,15 @@ def feeds_of(reports: Iterable[Report]) -> list[FeedState]:
     """One for each database: the consumer's where there is one, with the worst lag of all."""
     return _merged(
         (one for told in reports for one in told.feeds), lambda one: one.database, _worse
+    )
+
+
+def write_backs_of(reports: Iterable[Report]) -> list[WriteBackState]:
+    """One for each database, with what all workers have counted."""
+    return _merged(
+        (one for told in reports for one in told.write_backs),
+        lambda one: one.database,
+        WriteBackState.plus,
     )
 
 

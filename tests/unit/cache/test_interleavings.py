@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from proxy.cache.commands import CLAIM_SCRIPT, REMOVE_SCRIPT
 from proxy.cache.connection import Callback
+from proxy.cache.endpoint import Endpoint
 from proxy.cache.entry import HEADER_SIZE, TOKEN_SIZE, entry_digest
 from proxy.cache.errors import LinkLost
 from proxy.cache.link import LinkState, Request
@@ -159,6 +160,7 @@ class ModelLink:
         self.request: Request = self._refuse
         self.congested = False
         self.resting = False
+        self.where: Endpoint | None = None
         self.cache: ResultCache
         self.alive = True
         """The server knows this connection; the process may not have noticed that it doesn't."""

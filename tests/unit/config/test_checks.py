@@ -77,6 +77,28 @@ def test_the_base_is_right(tmp_path: Path) -> None:
             "and what was refreshed is gone again",
         ),
         (
+            {
+                "cache": REDIS
+                + '[[cache.rule]]\nname = "r"\nstatement = "*"\nstrategy = "write-back"\n'
+            },
+            "cache.rule[0].statement",
+            'can\'t limit strategy = "write-back": it holds for tables as a whole',
+        ),
+        (
+            {
+                "cache": REDIS
+                + '[[cache.rule]]\nname = "r"\ntables = ["t"]\nstrategy = "write-back"\n'
+                + 'users = ["app"]\n'
+            },
+            "cache.rule[0].users",
+            'can\'t limit strategy = "write-back": it holds for tables as a whole',
+        ),
+        (
+            {"cache": REDIS + "[cache.write_back]\ndisk = false\n"},
+            "cache.write_back.disk",
+            "nothing would keep acknowledged writes but Redis's memory",
+        ),
+        (
             {"auth": '[auth]\nauth_hba_file = "hba"\n' + BASE["auth"]},
             "auth.auth_hba_file",
             'is not used: auth.method is scram-sha-256, so set method = "hba"',

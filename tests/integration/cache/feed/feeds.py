@@ -71,7 +71,12 @@ def prepare(database: Database, schema: str = SCHEMA) -> None:
 
 
 def feed_command(
-    database: Database, directory: Path, *arguments: str, user: str | None = None, extra: str = ""
+    database: Database,
+    directory: Path,
+    *arguments: str,
+    user: str | None = None,
+    extra: str = "",
+    group: str = "feed",
 ) -> subprocess.CompletedProcess[str]:
     """`penstock cache feed …` on a configuration like the proxy's."""
     from proxy.local.configuration import render_config
@@ -83,7 +88,7 @@ def feed_command(
         arguments = (*arguments, "--user", user)
         environment["PGPASSWORD"] = database.stack.superuser_password
     return subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "cache", "feed", *arguments, "-c", str(file)],
+        [sys.executable, "-m", "proxy.cli.main", "cache", group, *arguments, "-c", str(file)],
         capture_output=True,
         text=True,
         env=environment,
