@@ -328,7 +328,8 @@ class Session(Downstream):
         self._awaiting = True
         if not self.upstream.unsynced:  # else what is under way goes on meanwhile
             self.state = states.WAITING
-        write_back.barrier(partial(self._writes_applied, batch, fill))
+        holds = self.client.transaction.status != IDLE
+        write_back.barrier(partial(self._writes_applied, batch, fill), holds=holds)
         return True
 
     def _writes_applied(

@@ -34,6 +34,14 @@ _PASSING: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 _NOT_ALLOWED: Final = "42501"
 """The login lacks a right: an operator can mend that, and nothing is to be thrown away."""
 _GONE: Final = "42P01"
+_PARAMETERS: Final = {
+    "application_name": "penstock write-back",
+    "client_encoding": "UTF8",
+    # Who holds a row may himself wait for what comes behind it: see `WriteBack.barrier`.
+    "lock_timeout": "1s",
+    # A process that stands still must not keep the others from applying.
+    "idle_in_transaction_session_timeout": "10s",
+}
 _NO_SCHEMA: Final = frozenset({_GONE, "3F000"})
 
 
@@ -72,7 +80,7 @@ class Applier:
     async def claim(self, stream: str, above: int) -> int:
         """See `writer.Claim`."""
         try:
-            answer = await self._ask(progress.claim(stream, above))
+            answer = await self._ask(progress.claim(stream, above), begins=True)
         except PgError as error:
             if error.sqlstate not in _NO_SCHEMA:
                 raise
@@ -107,7 +115,7 @@ class Applier:
 
     async def _begin(self, stream: str) -> tuple[Position, list[Waiting]]:
         """Open the transaction; how far all has been applied, and what waits in Redis."""
-        rows = await self._ask(progress.begin(stream))
+        rows = await self._ask(progress.begin(stream), begins=True)
         if not rows:
             await self._ask("ROLLBACK")
             raise PgError(
@@ -204,13 +212,20 @@ class Applier:
     async def _connected(self) -> Backend:
         backend = self._backend
         if backend is None or backend.closed:
-            parameters = {"application_name": "penstock write-back", "client_encoding": "UTF8"}
-            backend = self._backend = await self._connections().open(parameters, _nothing)
+            backend = self._backend = await self._connections().open(_PARAMETERS, _nothing)
         return backend
 
-    async def _ask(self, sql: str) -> list[list[bytes | None]]:
+    def _in_transaction(self) -> Backend:
+        """The connection that `_begin` was sent over: what follows must not go over another one,
+        where the row of the progress is not locked."""
+        backend = self._backend
+        if backend is None or backend.closed:
+            raise PgError(errors.CONNECTION_FAILURE, "the connection to the primary was lost")
+        return backend
+
+    async def _ask(self, sql: str, *, begins: bool = False) -> list[list[bytes | None]]:
         """Rows. Whatever goes wrong ends the connection, and the transaction with it."""
-        backend = await self._connected()
+        backend = await self._connected() if begins else self._in_transaction()
         try:
             return (await ask(backend, sql.encode())).rows
         except BaseException:
@@ -219,7 +234,7 @@ class Applier:
 
     async def _exchange(self, payload: bytes) -> PgError | None:
         """The server's error, if it reports one."""
-        backend = await self._connected()
+        backend = self._in_transaction()
         try:
             return (await exchange(backend, payload)).error
         except BaseException:

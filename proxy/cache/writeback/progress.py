@@ -60,7 +60,8 @@ def claim(stream: str, above: int) -> str:
 def begin(stream: str) -> str:
     """Begin to apply: the position of the last write that was, its row locked."""
     return (
-        "BEGIN; SELECT applied_generation, applied_milliseconds, applied_sequence "
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
+        "SELECT applied_generation, applied_milliseconds, applied_sequence "
         f"FROM {SCHEMA}.progress WHERE stream = {literal(stream)} FOR UPDATE"
     )
 

@@ -38,6 +38,13 @@ _IDLE_SECONDS: Final = 1.0
 """Between looks for what others have left."""
 _PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+_LOCKED: Final = "55P03"
+_DEADLOCK: Final = PgError(
+    "40P01",
+    "deadlock detected: the transaction waits for acknowledged writes, and one of them for a row "
+    "that a transaction holds",
+    "try the transaction again",
+)
 UNKNOWN_OUTCOME: Final = "08007"
 CANNOT_NOW: Final = "57P03"
 
@@ -58,8 +65,10 @@ class _Waiter:
     position: Position
     deadline: float
     done: Callable[[PgError | None], None]
-    writes: bool
+    writes: bool = False
     """It is a write itself, and must know that it was applied, not only that it waits no more."""
+    holds: bool = False
+    """Its transaction may hold what the writes wait for."""
 
 
 class WriteBack:
@@ -192,7 +201,7 @@ class WriteBack:
                 done(_unknown("the connection to Redis was lost"))
             else:
                 deadline = time.monotonic() + self._settings.patience
-                self._wait_for(_Waiter(outcome.position, deadline, applied, True))
+                self._wait_for(_Waiter(outcome.position, deadline, applied, writes=True))
 
         def applied(error: PgError | None) -> None:
             if error is not None:
@@ -211,13 +220,18 @@ class WriteBack:
 
     # Readers
 
-    def barrier(self, done: Callable[[PgError | None], None]) -> None:
+    def barrier(self, done: Callable[[PgError | None], None], *, holds: bool = False) -> None:
         """Call `done` when all that was acknowledged before has been applied, or with the error
-        that refuses who asks."""
-        deadline = time.monotonic() + self._settings.patience
-        spawn(self._look(deadline, done), "write-back barrier")
+        that refuses who asks.
 
-    async def _look(self, deadline: float, done: Callable[[PgError | None], None]) -> None:
+        `holds`: it is in a transaction. A write that waits for one of its rows, and it for the
+        write, would wait for ever: it is told of a deadlock, as PostgreSQL does."""
+        deadline = time.monotonic() + self._settings.patience
+        spawn(self._look(deadline, done, holds), "write-back barrier")
+
+    async def _look(
+        self, deadline: float, done: Callable[[PgError | None], None], holds: bool
+    ) -> None:
         while True:
             try:
                 last = await self._store.last()
@@ -231,7 +245,7 @@ class WriteBack:
             done(None)
             return
         self._barriers += 1
-        self._wait_for(_Waiter(last, deadline, done, False))
+        self._wait_for(_Waiter(last, deadline, done, holds=holds))
 
     def _wait_for(self, waiter: _Waiter) -> None:
         if self._task is None:
@@ -261,6 +275,8 @@ class WriteBack:
                 pause = _PAUSE
             except (PgError, CacheUnavailable) as error:
                 self._note(str(error))
+                if isinstance(error, PgError) and error.sqlstate == _LOCKED:
+                    self._break_deadlocks()
                 self._expire()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE if not self._waiters else _PAUSE)
@@ -270,7 +286,7 @@ class WriteBack:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_IDLE_SECONDS):
+            async with asyncio.timeout(max(_IDLE_SECONDS, self._settings.interval)):
                 await self._wake.wait()
         except TimeoutError:
             self._due = True
@@ -307,6 +323,13 @@ class WriteBack:
         for one in free:
             same = one.position.generation == upto.generation and one.position <= upto
             one.done(None if same or not one.writes else _refusal("Redis has lost it"))
+
+    def _break_deadlocks(self) -> None:
+        """A write can't have a row that a transaction holds."""
+        holding = [one for one in self._waiters if one.holds]
+        self._waiters = [one for one in self._waiters if not one.holds]
+        for one in holding:
+            one.done(_DEADLOCK)
 
     def _expire(self) -> None:
         now = time.monotonic()

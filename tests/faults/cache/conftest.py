@@ -10,6 +10,7 @@ from proxy.local.stack import Stack
 from tests.databases import Database, fresh_database
 from tests.faults.cache.workload import PRECISE, SWEEPING
 from tests.integration.cache.groups import cluster as cluster
+from tests.integration.cache.groups import start_redis as start_redis
 from tests.integration.cache.groups import watched as watched
 from tests.stacks import PrivateStack
 

@@ -1,9 +1,8 @@
 """Redis servers that a test may break, and caches on them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import uvloop
 
 from tests.integration.cache.caches import Cache, open_cache
 from tests.integration.cache.groups import cluster as cluster
+from tests.integration.cache.groups import start_redis as start_redis
 from tests.integration.cache.groups import watched as watched
 from tests.integration.cache.servers import OwnRedis
 
@@ -18,24 +18,6 @@ from tests.integration.cache.servers import OwnRedis
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that the proxy runs on."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture
-def start_redis(tmp_path: Path) -> Iterator[Callable[..., OwnRedis]]:
-    """Starts servers with further command line options."""
-    servers: list[OwnRedis] = []
-
-    def start(*options: str, **more: Any) -> OwnRedis:
-        directory = tmp_path / f"redis{len(servers)}"
-        directory.mkdir()
-        server = OwnRedis(directory, *options, **more)
-        servers.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in servers:
-        server.kill()
 
 
 @pytest.fixture

@@ -250,3 +250,21 @@ def cluster(tmp_path: Path) -> Iterator[OwnCluster]:
     started = OwnCluster(tmp_path)
     yield started
     started.kill()
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., OwnRedis]]:
+    """Starts servers with further command line options."""
+    servers: list[OwnRedis] = []
+
+    def start(*options: str, **more: Any) -> OwnRedis:
+        directory = tmp_path / f"redis{len(servers)}"
+        directory.mkdir()
+        server = OwnRedis(directory, *options, **more)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()

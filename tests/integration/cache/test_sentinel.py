@@ -120,7 +120,9 @@ async def test_without_enough_sentinels_the_cache_is_not_used(
     with capture_logs() as logs:
         watched.sentinels[1].kill()
         await eventually(lambda: cache.service.link.state is not LinkState.UP)
-    assert "1 of 3 Sentinels see the primary" in str(logs[0]["why"])
+        # On a busy machine it may first be one that answers too late.
+        told = "1 of 3 Sentinels see the primary"
+        await eventually(lambda: any(told in str(one.get("why")) for one in logs), PATIENCE)
     settings = CacheSettings.model_validate(
         {"sentinels": watched.addresses, "sentinel_master": MASTER}
     )

@@ -242,6 +242,19 @@ def test_a_snapshot_has_all_that_was_acknowledged_before_it(back: Proxy) -> None
         assert other.execute("SELECT version FROM w_plain WHERE id = 1").fetchall() == [(2,)]
 
 
+def test_a_transaction_that_waits_for_what_waits_for_it_is_ended(back: Proxy) -> None:
+    with connect(back) as one, connect(back) as other:
+        one.execute("BEGIN")
+        one.execute("UPDATE w_plain SET version = 1 WHERE id = 1")
+        before = written(back)
+        other.execute("UPDATE w_plain SET version = 2 WHERE id = 1")
+        assert written(back) == before + 1
+        with pytest.raises(psycopg.errors.DeadlockDetected):
+            one.execute("SELECT version FROM w_plain WHERE id = 2")
+        one.execute("ROLLBACK")
+        assert other.execute("SELECT version FROM w_plain WHERE id = 1").fetchall() == [(2,)]
+
+
 def test_a_foreign_key_sees_what_waits(back: Proxy) -> None:
     with connect(back) as connection:
         connection.execute("INSERT INTO w_plain (id) VALUES (44)")

@@ -2,12 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.databases import Database
-from tests.integration.cache.feed.feeds import FEED, Reader, fed_proxy, feed_command, prepare
+from tests.integration.cache.feed.feeds import (
+    FEED,
+    Reader,
+    eventually,
+    fed_proxy,
+    feed_command,
+    metric,
+    prepare,
+)
 from tests.proxies import Proxy
 
 RULE = """
@@ -36,6 +45,12 @@ def fed(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> 
         yield proxy
 
 
+def followed(proxy: Proxy, writer: psycopg.Connection[Any]) -> bool:
+    """Whether everything until now has been invalidated; what this writes is of no table."""
+    writer.execute("SELECT pg_logical_emit_message(true, 'test', '')")
+    return metric(proxy, "penstock_cache_feed_lag_bytes") == 0
+
+
 @pytest.mark.parametrize("table", ["c_keyed", "c_full", "c_other"])
 def test_what_others_write_to_a_key_is_seen(fed: Proxy, table: str) -> None:
     def rows_of(user: int) -> str:
@@ -48,6 +63,8 @@ def test_what_others_write_to_a_key_is_seen(fed: Proxy, table: str) -> None:
         other.execute(f"INSERT INTO {table} SELECT n, n, 0 FROM generate_series(1, 5) n".encode())
         for user in (1, 2, 3):
             reader.sees(rows_of(user), [(0,)])
+        eventually(lambda: followed(fed, other), "the feed has passed the INSERT")
+        for user in (1, 2, 3):
             reader.keep(rows_of(user))
         other.execute(f"UPDATE {table} SET v = 1 WHERE user_id = 2".encode())
         reader.sees(rows_of(2), [(1,)])
