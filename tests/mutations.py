@@ -16,19 +16,23 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TRAPS = "tests/integration/cache/test_traps.py"
 FAULTS = "tests/faults/cache/test_coherence_faults.py"
+WRITE_BACK = "tests/integration/cache/test_write_back.py"
+WRITE_BACK_FAULTS = "tests/faults/cache/test_write_back_faults.py"
 LONG = ("-o", "timeout=600")
 NEUTRAL = '        "application_name",\n'
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """In `file`, `guard` becomes `instead`; then each of `tests` must fail."""
+    """In `file`, `guard` becomes `instead`; then each of `tests` must fail. `also`: where either of
+    two guards would do, (file, guard, instead) of the other."""
 
     name: str
     file: str
     guard: str
     instead: str
     tests: Sequence[str]
+    also: Sequence[tuple[str, str, str]] = ()
 
 
 def _trap(*names: str) -> list[str]:
@@ -142,6 +146,13 @@ MUTATIONS = (
         "_MOVES_ANYTHING = _WRITES_ANYTHING | {Kind.TWO_PHASE}",
         "_MOVES_ANYTHING = _WRITES_ANYTHING",
         _trap("a_prepared_transaction"),
+        [
+            (
+                "sql/transactions.py",
+                "Statement(Kind.TWO_PHASE, writes_unknown=True)",
+                "Statement(Kind.TWO_PHASE)",
+            )
+        ],
     ),
     Mutation(
         "ddl",
@@ -189,6 +200,13 @@ MUTATIONS = (
         "parents = (catalogue.parents.get(name, frozenset()) for name in written)",
         "parents = (frozenset[str]() for name in written)",
         _trap("partitions_and_children"),
+        [
+            (
+                "routing/relations.py",
+                "            tables |= catalogue.children.get(name, frozenset())",
+                "            tables |= frozenset[str]()",
+            )
+        ],
     ),
     Mutation(
         "views",
@@ -202,7 +220,7 @@ MUTATIONS = (
         "routing/caching.py",
         "if secured := reading.tables & catalogue.row_security:",
         "if secured := frozenset[str]():",
-        _trap("row_level_security"),
+        _trap("a_policy_that_reads_another_table"),
     ),
     Mutation(
         "role-settings",
@@ -218,19 +236,37 @@ MUTATIONS = (
         "content))",
         _trap("formats_of_results", "parameters"),
     ),
+    Mutation(
+        "written-back-once",
+        "cache/writeback/applier.py",
+        "        new = [one for one in waiting if one.position > applied]\n        rejected",
+        "        new = list(waiting)\n        rejected",
+        [f"{WRITE_BACK_FAULTS}::test_who_has_applied_dies_before_he_says_so"],
+    ),
+    Mutation(
+        "written-back-seen",
+        "routing/writing_back.py",
+        "    if any(verdict.primary is not None for verdict in verdicts):",
+        "    if any(verdict.primary is not None or verdict.reads for verdict in verdicts[:0]):",
+        [f"{WRITE_BACK}::test_a_foreign_key_sees_what_waits"],
+    ),
     _neutral("role", "roles", "a_path_that_names_the_user"),
     _neutral("search_path", "search_paths"),
-    _neutral("DateStyle", "time_zones_and_date_styles"),
-    _neutral("TimeZone", "time_zones_and_date_styles"),
+    _neutral("datestyle", "time_zones_and_date_styles"),
+    _neutral("timezone", "time_zones_and_date_styles"),
 )
 
 
 def apply(mutation: Mutation, tree: Path) -> None:
     """Raises AssertionError where the guard is not to be found as it is known here."""
-    file = tree / "proxy" / mutation.file
-    text = file.read_text()
-    assert text.count(mutation.guard) == 1, f"{mutation.name}: see {mutation.file}"
-    file.write_text(text.replace(mutation.guard, mutation.instead))
+    for name, guard, instead in (
+        (mutation.file, mutation.guard, mutation.instead),
+        *mutation.also,
+    ):
+        file = tree / "proxy" / name
+        text = file.read_text()
+        assert text.count(guard) == 1, f"{mutation.name}: see {name}"
+        file.write_text(text.replace(guard, instead))
 
 
 def survivors(mutation: Mutation) -> list[str]:

@@ -247,6 +247,37 @@ def test_the_connections_that_apply_are_cut(
     check(run, waiting)
 
 
+def test_who_has_applied_dies_before_he_says_so(
+    waiting: Database, tmp_path: Path, start_redis: Callable[..., OwnRedis]
+) -> None:
+    """What PostgreSQL has is in Redis still: it is found applied, and not applied again."""
+    server = start_redis(*DURABLE)
+    with places(waiting, tmp_path, server, '[cache.write_back]\ninterval = "600s"\n') as (place, _):
+        (stream,) = (key for key in kept(server) if key.endswith(b":b:stream"))
+        with psycopg.connect(place.proxy.dsn(), autocommit=True) as connection:
+            for number in range(5):
+                connection.execute("INSERT INTO w_log VALUES (0, %s)", [number])
+            entries = server.client().dump(stream)
+            assert connection.execute("SELECT count(*) FROM w_log").fetchone() == (5,)
+            server.client().restore(stream, 0, entries, replace=True)
+            connection.execute("INSERT INTO w_log VALUES (0, 5)")
+            assert connection.execute("SELECT count(*) FROM w_log").fetchone() == (6,)
+    assert rows_of_log(waiting) == (6, 6)
+
+
+def kept(server: OwnRedis) -> list[bytes]:
+    """All keys; the stream is there once something has been written."""
+    keys: list[bytes] = []
+
+    def found() -> bool:
+        keys[:] = server.client().keys("*")
+        return any(key.endswith(b":b:state") for key in keys)
+
+    eventually(found, "a generation has begun")
+    state = next(key for key in keys if key.endswith(b":b:state"))
+    return [*keys, state.removesuffix(b"state") + b"stream"]
+
+
 def test_redis_is_started_empty(
     waiting: Database, tmp_path: Path, start_redis: Callable[..., OwnRedis]
 ) -> None:
@@ -266,10 +297,10 @@ def test_redis_is_started_empty(
             time.sleep(0.05)
         assert written(place.proxy) > before
         assert connection.execute("SELECT count(*) FROM w_log").fetchone() == (60,)
-    assert metric_of(waiting) == (60, 60)
+    assert rows_of_log(waiting) == (60, 60)
 
 
-def metric_of(database: Database) -> tuple[int, int]:
+def rows_of_log(database: Database) -> tuple[int, int]:
     """(rows, different ones)."""
     ((rows, different),) = direct(database, "SELECT count(*), count(DISTINCT number) FROM w_log")
     return rows, different

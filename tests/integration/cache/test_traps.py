@@ -75,6 +75,12 @@ INSERT INTO c_tenants VALUES ('one', 1), ('two', 2);
 CREATE POLICY own ON c_tenants USING (tenant = current_setting('app.tenant', true));
 CREATE VIEW v_tenants AS SELECT version FROM c_tenants;
 
+CREATE TABLE c_grants (tenant text);
+CREATE TABLE c_guarded (tenant text, version int);
+INSERT INTO c_guarded VALUES ('one', 1), ('two', 2);
+CREATE POLICY granted ON c_guarded USING (tenant IN (SELECT tenant FROM c_grants));
+ALTER TABLE c_guarded ENABLE ROW LEVEL SECURITY; ALTER TABLE c_guarded FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE c_time (at timestamptz); INSERT INTO c_time VALUES ('2024-03-04 12:00:00+00');
 CREATE TABLE c_real (x float8, y bytea, z interval);
 INSERT INTO c_real VALUES (0.1::float8 + 0.2, '\\x00ff', '1 day 02:03:04');
@@ -545,6 +551,15 @@ def test_row_level_security(reader: Reader, writer: Connection, database: Databa
                 assert reader.read(sql) == [(version,)]
 
 
+def test_a_policy_that_reads_another_table(reader: Reader, writer: Connection) -> None:
+    sql = "SELECT version FROM c_guarded"
+    for tenant, rows in (("one", [(1,)]), ("two", [(1,), (2,)])):
+        for _ in range(5):
+            reader.read(sql)
+        writer.execute("INSERT INTO c_grants VALUES (%s)", [tenant])
+        assert sorted(reader.read(sql)) == rows
+
+
 def test_time_zones_and_date_styles(reader: Reader) -> None:
     sql = "SELECT at::text FROM c_time"
     expected = {
@@ -579,6 +594,7 @@ def test_other_settings(reader: Reader, column: str, settings: tuple[str, str]) 
 
 def test_formats_of_results(reader: Reader) -> None:
     """Binary and text of the same statement."""
+    before = reader.hits()
     for _ in range(2):
         for binary in (False, True):
             for _ in range(3):
@@ -589,6 +605,7 @@ def test_formats_of_results(reader: Reader) -> None:
                 assert cursor.description is not None
                 assert cursor.pgresult is not None
                 assert cursor.pgresult.fformat(0) == binary
+    assert reader.hits() >= before + 8
 
 
 async def test_parameters(second: Proxy) -> None:
