@@ -80,6 +80,8 @@ HOT = (
     "topology___node",
     "topology___counters",
     "cache___tier",
+    "cache___lookups",
+    "cache___fills",
     "cache___results",
     "cache___connection",
 )

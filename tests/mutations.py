@@ -52,7 +52,7 @@ def _neutral(setting: str, *tests: str) -> Mutation:
 MUTATIONS = (
     Mutation(
         "epochs-compared",
-        "cache/results.py",
+        "cache/lookups.py",
         "elif entry.startswith(scope.head + epochs) and",
         "elif entry.startswith(scope.head) and",
         _trap("a_late_fill"),

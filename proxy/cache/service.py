@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from proxy.cache.breaker import Breaker
 from proxy.cache.codec import codec_for
 from proxy.cache.link import RedisLink
+from proxy.cache.lookups import Clocks
 from proxy.cache.members import lease_clock
 from proxy.cache.places import site_of
-from proxy.cache.results import Clocks, ResultCache
+from proxy.cache.results import ResultCache
 from proxy.config.cache_settings import CacheSettings
 from proxy.tasks import spawn
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from proxy.cache.entry import entry_digest
 from proxy.cache.members import lease_clock
-from proxy.cache.results import Lookup, ResultCache, Ticket
+from proxy.cache.results import ResultCache
 from proxy.cache.statistics import MISSES, RENEWED
+from proxy.cache.ticket import Lookup, Ticket
 from proxy.cache.tier import Answer, Right
 from proxy.pool.description import Description, describe
 from proxy.routing.plan import CachePlan, Plan

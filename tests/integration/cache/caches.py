@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.cache.entry import entry_digest
-from proxy.cache.results import Lookup
 from proxy.cache.service import CacheService, start_cache
+from proxy.cache.ticket import Lookup
 from proxy.config.cache_settings import CacheSettings
 
 DATABASE = "app"

@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Coroutine
 
-from proxy.cache.results import Lookup
+from proxy.cache.ticket import Lookup
 from tests.integration.cache.caches import Cache, eventually
 
 TABLES = ("customers", "items", "orders")

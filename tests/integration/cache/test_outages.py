@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from proxy.cache.keys import KeySpace
 from proxy.cache.link import LinkState
 from proxy.cache.members import WAIT_SECONDS
-from proxy.cache.results import Lookup
+from proxy.cache.ticket import Lookup
 from tests.integration.cache.caches import DATABASE, TIMEOUT, Cache, digest, eventually
 from tests.integration.cache.servers import OwnRedis
 

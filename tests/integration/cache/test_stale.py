@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.cache.results import Lookup
+from proxy.cache.ticket import Lookup
 from tests.integration.cache.caches import Cache, eventually
 from tests.integration.cache.servers import OwnRedis
 

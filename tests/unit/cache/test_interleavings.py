@@ -24,9 +24,11 @@ from proxy.cache.endpoint import Endpoint
 from proxy.cache.entry import HEADER_SIZE, TOKEN_SIZE, entry_digest
 from proxy.cache.errors import LinkLost
 from proxy.cache.link import LinkState, Request
+from proxy.cache.lookups import Clocks
 from proxy.cache.members import RENEW_SECONDS, TRUST_SECONDS, WAIT_SECONDS
-from proxy.cache.results import Clocks, Lookup, ResultCache
+from proxy.cache.results import ResultCache
 from proxy.cache.statistics import APART
+from proxy.cache.ticket import Lookup
 from proxy.cache.tier import Right
 
 DATABASE = "app"

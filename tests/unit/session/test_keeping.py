@@ -7,10 +7,10 @@ import pytest
 from proxy.cache.codec import Codec
 from proxy.cache.flights import NO_FLIGHT
 from proxy.cache.keys import KeySpace
-from proxy.cache.results import Ticket
 from proxy.cache.schema import SchemaEpoch
 from proxy.cache.scope import Scope
 from proxy.cache.statistics import RuleCounters
+from proxy.cache.ticket import Ticket
 from proxy.routing.plan import CachePlan
 from proxy.session.caching import _fill, _is_empty, _life
 from proxy.wire.messages import command_complete, data_row, text_row_description
