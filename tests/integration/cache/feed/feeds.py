@@ -33,12 +33,12 @@ class NotSo(AssertionError):
     """What was waited for did not come."""
 
 
-def eventually(reached: Callable[[], bool], what: str) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(reached: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Wait until it is so, for so many seconds at most."""
+    deadline = time.monotonic() + patience
     while not reached():
         if time.monotonic() > deadline:
-            raise NotSo(f"{what}: not so within {PATIENCE:g} s")
+            raise NotSo(f"{what}: not so within {patience:g} s")
         time.sleep(0.01)
 
 
