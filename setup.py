@@ -58,6 +58,8 @@ HOT = (
     "session___intake",
     "session___batch",
     "session___session",
+    "session___answering",
+    "session___asking",
     "session___downstream",
     "session___recipient",
     "session___plans",
