@@ -2,9 +2,9 @@
 
 One Python application, with asyncpg, does 95 % reads and 5 % writes of keys by Zipf's law: direct;
 direct with cache-aside by redis-py (GET, on a miss SELECT and SET, after a write DEL); through
-pgpool-II with its query cache; and through Penstock with a cache rule. The sides run in turn, the
-medians of the rounds count. What the application's own hits cost it stands beside what it costs to
-ask the same as SQL.
+pgpool-II with its query cache; and through Penstock with a cache rule, where a write ends all that
+was read of the table, or only what was read of its key, as in the application's own cache. The
+sides run in turn, the medians of the rounds count.
 
 Cache-aside as written here serves old rows where a read's SET follows a write's DEL; the others
 don't.
@@ -196,11 +196,17 @@ def _sides() -> dict[str, tuple[Start, bool]]:
         pgpool = partial(running_pgpool, program, clients=_CLIENTS, cache=True)
         sides["pgpool, query cache"] = (pgpool, False)
     build = Build(compiled_tree(_HERE), "compiled")
-    sides["penstock, cache rule"] = (
-        lambda place: running_penstock(build, place, _CLIENTS, Features(cache=True)),
-        False,
-    )
+    for name, features in (
+        ("penstock, by table", Features(cache=True)),
+        ("penstock, by key", Features(cache=True, by_key=True)),
+    ):
+        start = partial(_penstock, build, features)
+        sides[name] = (start, False)
     return sides
+
+
+def _penstock(build: Build, features: Features, place: Place) -> AbstractContextManager[Endpoint]:
+    return running_penstock(build, place, _CLIENTS, features)
 
 
 def main() -> int:
@@ -231,7 +237,9 @@ def main() -> int:
 
 
 def _table(found: dict[str, list[Figures]]) -> Table:
-    table = Table("side", "queries/s", "× direct", "application µs", "proxy µs", "p50 µs", "p99 µs")
+    table = Table(
+        "side" + " " * 18, "queries/s", "× direct", "application µs", "proxy µs", "p50 µs", "p99 µs"
+    )
     base = _median(found["direct"], lambda one: one.per_second)
     for name, figures in found.items():
         speed = _median(figures, lambda one: one.per_second)

@@ -34,6 +34,9 @@ name = "what is read often"
 tables = ["pgbench_accounts", "bench_zipf"]
 ttl = "30min"
 """
+_BY_KEY = """granularity = "key"
+key = "k"
+"""
 _SHARDED = ({"name": "bench_sharded", "key": "id", "type": "bigint"},)
 
 
@@ -52,6 +55,8 @@ class Features:
     workers: int = 1
     routing: bool = False
     cache: bool = False
+    by_key: bool = False
+    """With `cache`: a write ends only what was read of its key."""
     shards: bool = False
 
 
@@ -79,6 +84,12 @@ def form_of(tree: Path) -> Form:
     return "compiled" if list(found) else "interpreted"
 
 
+def _rule(features: Features) -> str:
+    if not features.cache:
+        return ""
+    return _CACHE_RULE + (_BY_KEY if features.by_key else "")
+
+
 @contextmanager
 def running_penstock(
     build: Build, place: Place, pool_size: int, features: Features
@@ -98,7 +109,7 @@ def running_penstock(
         listen="127.0.0.1:0",
         http_listen="127.0.0.1:0",
         sharded_tables=_SHARDED if features.shards else (),
-        extra=_EXTRA.format(pool_size=pool_size) + (_CACHE_RULE if features.cache else ""),
+        extra=_EXTRA.format(pool_size=pool_size) + _rule(features),
     )
     file = place.write(folder / "penstock.toml", config)
     log_file = folder / "log"

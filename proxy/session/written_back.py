@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from proxy.cache.writeback.check import Check, Given, Unsuited, check
+from proxy.cache.writeback.check import Check, Given, Unsuited
 from proxy.cache.writeback.store import KEYS_KEPT_SECONDS
 from proxy.cache.writeback.writeback import Acknowledged, Answer, WriteBack
 from proxy.cache.writeback.writer import Declined
@@ -17,12 +17,13 @@ from proxy.session.binding import Parameters, decode_parameters
 from proxy.session.client import Client
 from proxy.session.context import DatabaseContext
 from proxy.session.transaction import IDLE
-from proxy.sql.single_row import single_row
 from proxy.wire import messages
 from proxy.wire.errors import PgError, ProtocolViolation
 
 _LONGEST_CHECK: Final = KEYS_KEPT_SECONDS / 2
 """Seconds; then what it has found may be out of date."""
+
+_NAME: Final = b"question"
 
 Outcome = str | PgError | None
 """The command tag of a write that is done, an error for the client, or None: it is to be run."""
@@ -88,10 +89,7 @@ class Write:
         text = batch.text if batch.text is not None else batch.bound[0].text
         oids = () if batch.text is not None else batch.bound[0].oids
         try:
-            row = single_row(text.decode())
-            if row is None:
-                raise Unsuited("it is no INSERT of constants, and no UPDATE by equalities")
-            self._check = check(row, self._write_back.targets, oids)
+            self._check = self._write_back.check(text, oids)
             bound = None if batch.text is not None else decode_parameters(batch.binds[0])
             question = _question(self._check, bound)
         except (Unsuited, ProtocolViolation) as error:
@@ -143,10 +141,10 @@ def _question(asked: Check, bound: Parameters | None) -> bytes:
         for _, value in given
     )
     count = len(given).to_bytes(2)
-    bind = b"\0\0" + count + formats + count + values + b"\0\1\0\1"
+    bind = b"\0" + _NAME + b"\0" + count + formats + count + values + b"\0\1\0\1"
     return b"".join(
         (
-            messages.parse(b"", body),
+            messages.parse(_NAME, body),  # named, so that servers keep it
             messages.message(b"B", bind),
             messages.message(b"E", b"\0\0\0\0\0"),
             messages.SYNC,

@@ -22,6 +22,7 @@ from proxy.cache.codec import Codec
 from proxy.cache.errors import CacheUnavailable
 from proxy.cache.results import ResultCache
 from proxy.cache.writeback.applier import Applier
+from proxy.cache.writeback.check import Check, Unsuited, check
 from proxy.cache.writeback.entry import NOWHERE, Entry, Position
 from proxy.cache.writeback.state import WriteBackState
 from proxy.cache.writeback.store import Store
@@ -29,6 +30,7 @@ from proxy.cache.writeback.target import Target
 from proxy.cache.writeback.writer import Declined, Outcome, Writer
 from proxy.config.cache_settings import WriteBackSettings
 from proxy.pool.connections import Connections
+from proxy.sql.single_row import single_row
 from proxy.tasks import spawn
 from proxy.wire.errors import PgError
 
@@ -37,6 +39,8 @@ log = structlog.get_logger(__name__)
 _IDLE_SECONDS: Final = 1.0
 """Between looks for what others have left."""
 _PAUSE: Final = 0.2
+_MOST_CHECKS: Final = 1000
+"""Questions that are remembered."""
 _LONGEST_PAUSE: Final = 5.0
 _LOCKED: Final = "55P03"
 _DEADLOCK: Final = PgError(
@@ -96,6 +100,7 @@ class WriteBack:
         self._writer = Writer(
             self._store, settings, lambda: results.place, self._claims.claim, timeout
         )
+        self._checks: dict[tuple[bytes, tuple[int, ...]], Check] = {}
         self._names: frozenset[str] | None = None
         self._looked_at: frozenset[str] | None = None
         self._applied_upto = NOWHERE
@@ -144,7 +149,21 @@ class WriteBack:
         """The relations that the catalogue has, by bare names; None: it is to be looked at anew."""
         self._names = names
         self.targets, self._looked_at = (), None
+        self._checks.clear()
         self._wake.set()
+
+    def check(self, text: bytes, oids: Sequence[int]) -> Check:
+        """The question about a write; the last ones are remembered. Raises Unsuited."""
+        key = text, tuple(oids)
+        known = self._checks.get(key)
+        if known is None:
+            row = single_row(text.decode())
+            if row is None:
+                raise Unsuited("it is no INSERT of constants, and no UPDATE by equalities")
+            if len(self._checks) >= _MOST_CHECKS:
+                self._checks.clear()
+            known = self._checks[key] = check(row, self.targets, oids)
+        return known
 
     def names(self, name: str) -> bool:
         """Whether a rule names the table."""
@@ -300,6 +319,7 @@ class WriteBack:
             found = await self._applier.targets(wanted)
             if self._names is names:
                 self.targets, self._looked_at = found, names
+                self._checks.clear()
         while self._due:
             self._due = False
             more = True

@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from secrets import token_hex
 from typing import Any, Final
 
@@ -43,6 +44,8 @@ for i = 4, #ARGV do redis.call('ZADD', KEYS[3], milliseconds, ARGV[i]) end
 return {'', id}
 """
 """ARGV: generation, entry, the most that may wait, keys that it takes."""
+
+_APPEND_SHA: Final = sha1(_APPEND, usedforsecurity=False).hexdigest().encode()
 
 _CLAIM: Final = b"""\
 local now = redis.call('HMGET', KEYS[1], 'stream', 'run', 'generation')
@@ -187,6 +190,7 @@ class Writer:
             await dial(connection, where)
             await log_in(connection, where)
             run = await self._look_at(connection)
+            await connection.call(b"SCRIPT", b"LOAD", _APPEND)
             state = state_of(
                 await connection.call(b"HMGET", self._store.state, b"stream", b"run", b"generation")
             )
@@ -283,7 +287,7 @@ class Writer:
     def _command(self, request: _Request) -> bytes:
         store = self._store
         return pack(
-            *(b"EVAL", _APPEND, b"3", store.stream, store.state, store.keys),
+            *(b"EVALSHA", _APPEND_SHA, b"3", store.stream, store.state, store.keys),
             *(b"%d" % self._generation, request.entry, b"%d" % self._settings.most_waiting),
             *request.members,
         )
