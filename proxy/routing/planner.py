@@ -142,7 +142,7 @@ class Planner:
             ),
             deallocates=_name(statements, Kind.DEALLOCATE),
             deallocates_all=any(_deallocates_all(each) for each in statements),
-            executes=_name(statements, Kind.EXECUTE),
+            executes=_name(statements, Kind.EXECUTE) or _name(statements, Kind.EXPLAIN),
             begin=_begin(statements),
             ends_transaction=len(statements) == 1 and _ends_transaction(statements[0]),
             rolls_back=len(statements) == 1 and _rolls_back(statements[0], analysis.text),

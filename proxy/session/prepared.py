@@ -12,6 +12,8 @@ MISSING_NAME: Final = b"penstock_none"
 """A server-side name that is never prepared: closing it has no effect but an answer."""
 
 _GENERATION: Final = 5000
+_BEGINNING: Final = 128
+"""Bytes of a text in which EXECUTE stands, behind EXPLAIN and its options perhaps."""
 
 
 class Prepared:
@@ -52,7 +54,7 @@ class Prepared:
         self.cache_key = b""
         """What of it is part of the keys in the cache's memory; made when first needed."""
         self._told: dict[Description, Prepared] | None = None
-        found = executed(text) if text[:64].lower().find(b"execute") >= 0 else None
+        found = executed(text) if text[:_BEGINNING].lower().find(b"execute") >= 0 else None
         self.executes = None if found is None else found[0]
         """The name in EXECUTE, if this is one."""
         self.runs: Prepared | None = None

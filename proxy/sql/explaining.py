@@ -24,10 +24,11 @@ def explain(tokens: Sequence[Token], text: str, classify: Classify) -> Statement
         raise NotUnderstood("EXPLAIN without a statement")
     if "penstock" in options:
         return Statement(Kind.EXPLAIN, asks_route_of=_text_of(rest, text))
+    explained = classify(_explained(rest), text)
     inner = replace(
-        classify(_explained(rest), text),
+        explained,
         kind=Kind.EXPLAIN,
-        name=None,
+        name=explained.name if explained.kind is Kind.EXECUTE else None,
         cacheable_shape=False,
         uncacheable_because="EXPLAIN",
     )

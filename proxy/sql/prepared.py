@@ -11,8 +11,13 @@ from proxy.sql.statement import Kind, Statement
 
 Classify = Callable[[Sequence[Token], str], Statement]
 
+_BLANK = rb"(?:\s|--[^\n]*\n|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)"
+_EXPLAIN = (
+    rb"explain(?=" + _BLANK + rb"|\()" + _BLANK + rb"*+(?:\([^()]*+\)" + _BLANK + rb"*+)?+"
+    rb"(?:(?:analy[sz]e|verbose)" + _BLANK + rb"++)*+"
+)
 _EXECUTE = re.compile(
-    rb"(?:\s|--[^\n]*\n|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)*execute\s+"
+    _BLANK + rb"*+(?:" + _EXPLAIN + rb")?+execute\s+"
     rb'([a-z_\x80-\xff][\w$\x80-\xff]*|"(?:[^"]|"")+")(?=\s*[(;]|\s*\Z)',
     re.IGNORECASE,
 )
@@ -42,7 +47,8 @@ def execute(tokens: Sequence[Token]) -> Statement:
 
 
 def executed(text: bytes) -> tuple[bytes, int, int] | None:
-    """(name, its beginning, its end) of what a text that begins with EXECUTE runs first."""
+    """(name, its beginning, its end) of what a text runs first that begins with EXECUTE, or
+    EXPLAIN EXECUTE."""
     found = _EXECUTE.match(text)
     if found is None:
         return None

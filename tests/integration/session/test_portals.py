@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.integration.session.raw import (
     FLUSH,
     SYNC,
@@ -160,6 +162,23 @@ async def test_sql_prepare_and_execute(module_proxy: Proxy) -> None:
         for _ in range(4):
             assert (await one.query("EXECUTE p")).value == "one"
             assert (await two.query("EXECUTE p")).value == "two"
+
+
+@pytest.mark.parametrize("options", ["", "(COSTS OFF)", "ANALYZE ", "(ANALYZE, TIMING OFF) "])
+async def test_sql_explains_what_the_protocol_has_prepared(
+    module_proxy: Proxy, options: str
+) -> None:
+    async with client(module_proxy) as one, client(module_proxy) as two:
+        for number, each in enumerate((one, two)):
+            text = f"SELECT n FROM generate_series(1, 5) n WHERE n > $1 AND n <> {100 + number}"
+            await each.ask(parse(text, "p", oids=(23,)), SYNC)
+        for _ in range(3):
+            for number, each in enumerate((one, two)):
+                told = await each.query(f"EXPLAIN {options}EXECUTE p(2)")
+                assert f"(n <> {100 + number})" in str(told.rows)
+                run = parse(f"explain {options}execute P (2)", "q") + bind(name="q") + execute()
+                assert f"(n <> {100 + number})" in str((await each.ask(run, SYNC)).rows)
+                await each.query("DEALLOCATE q")
 
 
 async def test_clients_that_do_not_read_do_not_stop_others(module_proxy: Proxy) -> None:
