@@ -6,7 +6,7 @@ arguments; 3 the server or Redis can't be reached, or refused.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,7 +155,21 @@ def _say(name: str, lines: "Iterator[str] | list[str]") -> None:
 
 
 def _databases(settings: "Settings", wanted: str | None) -> list[str]:
-    from proxy.config.pooling import WILDCARD, feed_settings
+    from proxy.config.pooling import feed_settings
+
+    return databases_with(
+        settings,
+        wanted,
+        lambda name: feed_settings(settings, name).enabled,
+        "no database has a change feed: set enabled = true in [cache.feed]",
+    )
+
+
+def databases_with(
+    settings: "Settings", wanted: str | None, has: Callable[[str], bool], none: str
+) -> list[str]:
+    """The one that is wanted, or all that `has` is true of; `none`: what to say without any."""
+    from proxy.config.pooling import WILDCARD
 
     known = [name for name in settings.databases if name != WILDCARD]
     if wanted is not None:
@@ -165,9 +179,9 @@ def _databases(settings: "Settings", wanted: str | None) -> list[str]:
                 param_hint="--database",
             )
         return [wanted]
-    enabled = [name for name in known if feed_settings(settings, name).enabled]
+    enabled = [name for name in known if has(name)]
     if not enabled:
-        typer.echo("no database has a change feed: set enabled = true in [cache.feed]", err=True)
+        typer.echo(none, err=True)
         raise typer.Exit(1)
     return enabled
 

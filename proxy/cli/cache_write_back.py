@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli.cache_feed import DatabaseOption, UserOption, connect, redis_of, run
+from proxy.cli.cache_feed import DatabaseOption, UserOption, connect, databases_with, redis_of, run
 from proxy.cli.check import ConfigOption, load_or_exit
 
 if TYPE_CHECKING:
@@ -58,25 +58,15 @@ def drop(
 
 
 def _databases(settings: "Settings", wanted: str | None) -> list[str]:
-    from proxy.config.pooling import WILDCARD
     from proxy.routing.rules import rules_of
     from proxy.routing.writing_back import tables_written_back
 
-    known = [name for name in settings.databases if name != WILDCARD]
-    if wanted is not None:
-        if wanted not in known:
-            raise typer.BadParameter(
-                f"{wanted!r} is not configured; there are: {', '.join(known)}",
-                param_hint="--database",
-            )
-        return [wanted]
-    named = [name for name in known if tables_written_back(rules_of(settings.cache.rules, name))]
-    if not named:
-        typer.echo(
-            'no database has write-back: set strategy = "write-back" in a [[cache.rule]]', err=True
-        )
-        raise typer.Exit(1)
-    return named
+    return databases_with(
+        settings,
+        wanted,
+        lambda name: bool(tables_written_back(rules_of(settings.cache.rules, name))),
+        'no database has write-back: set strategy = "write-back" in a [[cache.rule]]',
+    )
 
 
 async def _setup(settings: "Settings", databases: list[str], user: str | None) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from proxy.cache.feed.slot import OLDEST_SERVER, identifier, literal
+from proxy.cache.feed.slot import OLDEST_SERVER
 from proxy.config.cache_settings import CacheRule
 from proxy.routing.relations import resolve_reads
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.quoting import identifier, literal
 from proxy.topology.catalogue_loader import EVENT_TRIGGER
 from proxy.topology.connect import Connection
 

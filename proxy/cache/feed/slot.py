@@ -7,6 +7,7 @@ from hashlib import sha1
 from proxy.cache.feed.progress import Snapshot
 from proxy.pool.backend import Backend
 from proxy.pool.own_query import ask
+from proxy.sql.quoting import identifier, literal
 from proxy.topology.health import Lineage
 from proxy.wire.errors import PgError
 
@@ -45,17 +46,6 @@ class SlotState:
     """reserved, extended, unreserved, or lost."""
     retained: int
     """Bytes of WAL that the server keeps for it."""
-
-
-def literal(text: str) -> str:
-    """As a constant in SQL."""
-    escaped = text.replace("'", "''")
-    return f"E'{escaped}'".replace("\\", "\\\\") if "\\" in text else f"'{escaped}'"
-
-
-def identifier(name: str) -> str:
-    """As a name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def server_major(backend: Backend) -> int:

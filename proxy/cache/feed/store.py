@@ -1,15 +1,12 @@
 """What the feed says to Redis, over the link that the cache has."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import hiredis
-
 from proxy.cache.commands import pack
-from proxy.cache.errors import CacheUnavailable, LinkLost
 from proxy.cache.feed.position import Position
+from proxy.cache.replies import reply_to
 from proxy.cache.results import ResultCache
 
 _ALIVE_MILLISECONDS = 5000
@@ -66,24 +63,10 @@ class FeedStore:
         def start(done: Callable[[Any], None]) -> None:
             self._results.try_move(self._database, names, source, done)
 
-        await _outcome(start)
+        await reply_to(start)
 
     async def _call(self, *arguments: bytes) -> Any:
-        return await _outcome(lambda done: self._results.request(pack(*arguments), done))
-
-
-async def _outcome(start: Callable[[Callable[[Any], None]], None]) -> Any:
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def done(reply: Any) -> None:
-        if not answer.done():
-            answer.set_result(reply)
-
-    start(done)
-    reply = await answer
-    if isinstance(reply, LinkLost | hiredis.ReplyError):
-        raise CacheUnavailable(f"Redis: {reply}") from reply
-    return reply
+        return await reply_to(lambda done: self._results.request(pack(*arguments), done))
 
 
 def _text(stored: bytes | None) -> str | None:

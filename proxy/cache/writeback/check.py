@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from proxy.cache.feed.slot import identifier, literal
 from proxy.cache.writeback.entry import Cell, Entry, key_member
 from proxy.cache.writeback.target import Column, Target, Unique, may_be_key
+from proxy.sql.quoting import identifier, literal
 from proxy.sql.single_row import (
     BOOLEAN,
     NULL,

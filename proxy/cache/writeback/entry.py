@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, NamedTuple
 
+from proxy.sql.quoting import identifier
+
 
 class Position(NamedTuple):
     """Where a write stands among all that one Redis has ever taken; compares in their order.
@@ -108,7 +110,7 @@ def key_member(index_oid: int, values: Sequence[bytes | None]) -> bytes | None:
 def statement(entry: Entry, table: str) -> str:
     """The SQL that applies it to `table`, a name as SQL spells it; the parameters are the values
     of cells and keys, in order."""
-    names = [_identifier(cell.column) for cell in entry.cells]
+    names = [identifier(cell.column) for cell in entry.cells]
     if not entry.keys:
         places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
         return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})"
@@ -117,7 +119,7 @@ def statement(entry: Entry, table: str) -> str:
         for number, (name, cell) in enumerate(zip(names, entry.cells, strict=True), 1)
     ]
     conditions = [
-        f"{_identifier(cell.column)} = ${number}"
+        f"{identifier(cell.column)} = ${number}"
         for number, cell in enumerate(entry.keys, len(names) + 1)
     ]
     return f"UPDATE {table} SET {', '.join(changes)} WHERE {' AND '.join(conditions)}"
@@ -125,7 +127,3 @@ def statement(entry: Entry, table: str) -> str:
 
 def _sum(name: str, adds: int) -> str:
     return f"{name} {'+' if adds > 0 else '-'} " if adds else ""
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

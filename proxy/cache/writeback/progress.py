@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from proxy.cache.feed.slot import identifier, literal
 from proxy.cache.writeback.entry import Position
+from proxy.sql.quoting import identifier, literal
 
 SCHEMA: Final = "penstock_write_back"
 

@@ -6,15 +6,15 @@
 <base>b:keys     keys that waiting INSERTs take, a sorted set by the time of their writing
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
 from proxy.cache.errors import CacheUnavailable
+from proxy.cache.replies import reply_to
 from proxy.cache.results import ResultCache
 from proxy.cache.statistics import BY_WRITE
 from proxy.cache.writeback.entry import Entry, Position, position_of
@@ -111,10 +111,10 @@ class Store:
     async def move(self, epochs: Iterable[str]) -> None:
         """Invalidate what depends on these."""
         names = frozenset(epochs)
-        await _outcome(lambda done: self._results.try_move(self._database, names, BY_WRITE, done))
+        await reply_to(lambda done: self._results.try_move(self._database, names, BY_WRITE, done))
 
     async def _call(self, *arguments: bytes) -> Any:
-        return await _outcome(lambda done: self._results.request(pack(*arguments), done))
+        return await reply_to(lambda done: self._results.request(pack(*arguments), done))
 
 
 def state_of(reply: Any) -> State:
@@ -126,17 +126,3 @@ def state_of(reply: Any) -> State:
 def _position(one: Any) -> Position:
     identifier, fields = one
     return position_of(int(fields[fields.index(b"g") + 1]), identifier)
-
-
-async def _outcome(start: Callable[[Callable[[Any], None]], None]) -> Any:
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def done(reply: Any) -> None:
-        if not answer.done():
-            answer.set_result(reply)
-
-    start(done)
-    reply = await answer
-    if isinstance(reply, Exception):
-        raise CacheUnavailable(f"Redis: {reply}") from reply
-    return reply

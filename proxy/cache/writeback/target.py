@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.cache.feed.slot import literal
 from proxy.pool.backend import Backend
 from proxy.pool.own_query import ask
+from proxy.sql.quoting import literal
 
 _TABLES = """
 SELECT c.oid::int8, n.nspname, c.relname, CASE

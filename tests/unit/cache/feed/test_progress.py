@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from proxy.cache.feed.gathering import Gathering, Transaction, epochs_touched
 from proxy.cache.feed.position import Position, follows
 from proxy.cache.feed.progress import Progress, Snapshot
-from proxy.cache.feed.slot import literal, slot_name, start_command
+from proxy.cache.feed.slot import slot_name, start_command
 from proxy.cache.keys import EVERYTHING
 from proxy.sql.catalogue import Catalogue
+from proxy.sql.quoting import literal
 from proxy.topology.health import Lineage
 from proxy.wire import pgoutput
 from proxy.wire.errors import ProtocolViolation
