@@ -19,6 +19,7 @@ RULE = """
 name = "back"
 tables = ["w_*"]
 strategy = "write-back"
+refresh_within = "5s"
 ttl = "300s"
 """
 SCHEMA = """

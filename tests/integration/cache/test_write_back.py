@@ -357,6 +357,13 @@ def test_without_what_it_needs_it_says_so_and_writes_directly(
             seen = direct(database, "SELECT version FROM w_plain WHERE id = 1")
             assert seen == [(version,)]  # without a replica it is applied before it is told
         assert (written(proxy) > 0) == (lacks == "replicas")
+        if lacks == "disk":  # as with write-through, results in demand are there again
+            with Reader(proxy) as reader:
+                reader.keep("SELECT version FROM w_plain WHERE id = 2")
+                connection.execute("UPDATE w_plain SET version = 9 WHERE id = 2")
+                before = metric(proxy, "penstock_cache_hits_total")
+                assert reader.read("SELECT version FROM w_plain WHERE id = 2") == [(9,)]
+                assert metric(proxy, "penstock_cache_hits_total") == before + 1
     status = command(database, tmp_path, "status")
     assert ("not set up" in status.stdout) == (lacks == "tables")
 
