@@ -87,7 +87,8 @@ demo: $(COMPILED)
 test-compiled: $(COMPILED)
 	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
 		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
-		tests/integration/session tests/integration/sharding tests/integration/cache/test_results.py \
+		tests/integration/session tests/integration/sharding \
+		$(patsubst %,tests/integration/cache/test_%.py,results write_back) \
 		$(patsubst %,tests/compat/test_%.py,asyncpg pgbench psycopg psycopg_pipeline shared_backends node) \
 		$(ARGS)
 
