@@ -97,9 +97,9 @@ MUTATIONS = (
     ),
     Mutation(
         "snapshot",
-        "session/caching.py",
-        "if not transaction.read_committed or",
-        "if",
+        "session/context.py",
+        "return not client.transaction.read_committed or",
+        "return",
         _trap("a_snapshot_is_not_answered_with_what_is_newer", "search_paths_for_one_transaction"),
     ),
     Mutation(

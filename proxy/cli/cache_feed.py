@@ -211,18 +211,25 @@ async def connect(settings: "Settings", name: str, user: str | None) -> "Connect
 async def _wanted(
     settings: "Settings", name: str, connection: "Connection", *, all_tables: bool = False
 ) -> "Wanted":
-    from proxy.auth.load import load_auth
     from proxy.cache.feed.setup import Wanted, tables_of_rules
     from proxy.cache.feed.slot import slot_name
     from proxy.config.pooling import feed_settings
-    from proxy.server.databases import settings_of
     from proxy.topology.catalogue_loader import load_catalogue
 
-    feed, own = feed_settings(settings, name), settings_of(settings, name)
-    login = feed.user or own.monitor_user or load_auth(settings).first_user or "postgres"
+    feed = feed_settings(settings, name)
+    login = login_for(settings, name, feed.user)
     catalogue = await load_catalogue(connection)
     tables = None if all_tables else tables_of_rules(settings.cache.rules, catalogue)
     return Wanted(feed.publication, slot_name(feed.slot, name), login, tables)
+
+
+def login_for(settings: "Settings", name: str, wanted: str | None) -> str:
+    """The user of Penstock's own connections to a database, where none other is `wanted`."""
+    from proxy.auth.load import load_auth
+    from proxy.server.databases import settings_of
+
+    own = settings_of(settings, name).monitor_user
+    return wanted or own or load_auth(settings).first_user or "postgres"
 
 
 async def _told(settings: "Settings", name: str) -> tuple[str | None, str | None, str | None]:

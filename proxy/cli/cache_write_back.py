@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli.cache_feed import DatabaseOption, UserOption, connect, databases_with, redis_of, run
+from proxy.cli.cache_feed import (
+    DatabaseOption,
+    UserOption,
+    connect,
+    databases_with,
+    login_for,
+    redis_of,
+    run,
+)
 from proxy.cli.check import ConfigOption, load_or_exit
 
 if TYPE_CHECKING:
@@ -70,14 +78,10 @@ def _databases(settings: "Settings", wanted: str | None) -> list[str]:
 
 
 async def _setup(settings: "Settings", databases: list[str], user: str | None) -> bool:
-    from proxy.auth.load import load_auth
     from proxy.cache.writeback import progress
-    from proxy.server.databases import settings_of
 
     for name in databases:
-        own = settings_of(settings, name)
-        login = settings.cache.write_back.user or own.monitor_user
-        login = login or load_auth(settings).first_user or "postgres"
+        login = login_for(settings, name, settings.cache.write_back.user)
         connection = await connect(settings, name, user)
         try:
             await connection.execute(progress.INSTALL)

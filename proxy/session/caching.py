@@ -65,10 +65,7 @@ def bypass(context: DatabaseContext, client: Client, batch: Batch, plan: Plan) -
             return "the transaction has written"
         if transaction.changed_settings:
             return "the transaction has changed settings"
-        if not transaction.read_committed or context.catalogue.current.default_isolation not in (
-            "read committed",
-            "read uncommitted",
-        ):
+        if context.may_have_snapshot(client):
             return "the transaction has a snapshot or settings of its own"
     if not context.catalogue.usable_for_cache:
         return "the catalogue is being read again"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.cache.calls import CacheCalls
 from proxy.cache.results import ResultCache
@@ -27,6 +28,7 @@ from proxy.topology.node import DatabaseTopology, Node
 from proxy.wire.errors import PgError
 
 EVERYTHING = "*"
+_READ_COMMITTED: Final = ("read committed", "read uncommitted")
 
 
 @dataclass(slots=True)
@@ -128,6 +130,11 @@ class DatabaseContext:
             self.name, lambda user: self.pool_of(self.topology.primary, user)
         )
         self.listener.relistens = self.pool_settings.listener_loss == "warn"
+
+    def may_have_snapshot(self, client: Client) -> bool:
+        """Whether the client's transaction may see rows as they were when it began."""
+        default = self.catalogue.current.default_isolation
+        return not client.transaction.read_committed or default not in _READ_COMMITTED
 
     def keeps_backends(self, user: str) -> bool:
         """Whether each client has a connection to the primary of its own from its login on."""

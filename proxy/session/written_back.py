@@ -55,8 +55,7 @@ def depends(context: DatabaseContext, client: Client, plan: Plan) -> bool:
     transaction = client.transaction
     if transaction.status == IDLE or transaction.failed or plan.ends_transaction:
         return False
-    default = context.catalogue.current.default_isolation
-    return not transaction.read_committed or default not in ("read committed", "read uncommitted")
+    return context.may_have_snapshot(client)
 
 
 class Write:

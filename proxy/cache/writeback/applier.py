@@ -31,9 +31,6 @@ log = structlog.get_logger(__name__)
 
 _PASSING: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 """Classes of SQLSTATE that say nothing against the write itself."""
-_NOT_ALLOWED: Final = "42501"
-"""The login lacks a right: an operator can mend that, and nothing is to be thrown away."""
-_GONE: Final = "42P01"
 _PARAMETERS: Final = {
     "application_name": "penstock write-back",
     "client_encoding": "UTF8",
@@ -42,7 +39,7 @@ _PARAMETERS: Final = {
     # A process that stands still must not keep the others from applying.
     "idle_in_transaction_session_timeout": "10s",
 }
-_NO_SCHEMA: Final = frozenset({_GONE, "3F000"})
+_NO_SCHEMA: Final = frozenset({errors.UNDEFINED_TABLE, errors.INVALID_SCHEMA_NAME})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +190,7 @@ class Applier:
     async def _apply_one(self, entry: Entry, table: str | None) -> PgError | None:
         """Within the transaction; why the write was refused. Raises PgError for what passes."""
         if table is None:
-            return PgError(_GONE, "its table is no more")
+            return PgError(errors.UNDEFINED_TABLE, "its table is no more")
         await self._ask("SAVEPOINT penstock")
         body = _parse_body(entry, table)
         error = await self._exchange(messages.parse(b"", body) + _execution(entry) + messages.SYNC)
@@ -204,7 +201,9 @@ class Applier:
         return error
 
     def _raise_passing(self, error: PgError) -> None:
-        if error.sqlstate[:2] in _PASSING or error.sqlstate == _NOT_ALLOWED:
+        # A right that the login lacks can be given: nothing is to be thrown away for want of it.
+        may_not = error.sqlstate == errors.INSUFFICIENT_PRIVILEGE
+        if error.sqlstate[:2] in _PASSING or may_not:
             raise error
 
     # The connection

@@ -71,10 +71,6 @@ class Store:
         reply = await self._call(b"XREVRANGE", self.stream, b"+", b"-", b"COUNT", b"1")
         return _position(reply[0]) if reply else None
 
-    async def count(self) -> int:
-        """How many wait, or have just been applied."""
-        return int(await self._call(b"XLEN", self.stream))
-
     async def first(self, most: int) -> list[Waiting]:
         """The oldest that wait, in order. Raises CacheUnavailable for one that can't be read."""
         reply = await self._call(b"XRANGE", self.stream, b"-", b"+", b"COUNT", b"%d" % most)

@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 import structlog
@@ -30,8 +29,10 @@ from proxy.cache.writeback.target import Target
 from proxy.cache.writeback.writer import Declined, Outcome, Writer
 from proxy.config.cache_settings import WriteBackSettings
 from proxy.pool.connections import Connections
+from proxy.routing.writing_back import is_written_back
 from proxy.sql.single_row import single_row
 from proxy.tasks import spawn
+from proxy.wire import errors
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -42,15 +43,12 @@ _PAUSE: Final = 0.2
 _MOST_CHECKS: Final = 1000
 """Questions that are remembered."""
 _LONGEST_PAUSE: Final = 5.0
-_LOCKED: Final = "55P03"
 _DEADLOCK: Final = PgError(
-    "40P01",
+    errors.DEADLOCK_DETECTED,
     "deadlock detected: the transaction waits for acknowledged writes, and one of them for a row "
     "that a transaction holds",
     "try the transaction again",
 )
-UNKNOWN_OUTCOME: Final = "08007"
-CANNOT_NOW: Final = "57P03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +60,11 @@ Answer = Acknowledged | Declined | PgError
 """What becomes of a write: done, to be run on PostgreSQL, or not known."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     """A statement that waits until all up to `position` has been applied."""
 
     position: Position
-    deadline: float
     done: Callable[[PgError | None], None]
     writes: bool = False
     """It is a write itself, and must know that it was applied, not only that it waits no more."""
@@ -102,7 +99,7 @@ class WriteBack:
         )
         self._checks: dict[tuple[bytes, tuple[int, ...]], Check] = {}
         self._names: frozenset[str] | None = None
-        self._looked_at: frozenset[str] | None = None
+        """Of the relations that are to be looked at."""
         self._applied_upto = NOWHERE
         self._waiters: list[_Waiter] = []
         self._wake = asyncio.Event()
@@ -130,8 +127,9 @@ class WriteBack:
             await asyncio.wait([task])
         for applier in (self._applier, self._claims):
             await applier.close()
-        self._refuse_waiters(self._waiters, "Penstock is shutting down")
-        self._waiters = []
+        waiters, self._waiters = self._waiters, []
+        for one in waiters:
+            one.done(_refusal("Penstock is shutting down"))
 
     async def _drain(self) -> None:
         ended: asyncio.Future[PgError | None] = asyncio.get_running_loop().create_future()
@@ -147,8 +145,7 @@ class WriteBack:
 
     def know(self, names: frozenset[str] | None) -> None:
         """The relations that the catalogue has, by bare names; None: it is to be looked at anew."""
-        self._names = names
-        self.targets, self._looked_at = (), None
+        self._names, self.targets = names, ()
         self._checks.clear()
         self._wake.set()
 
@@ -165,10 +162,6 @@ class WriteBack:
             known = self._checks[key] = check(row, self.targets, oids)
         return known
 
-    def names(self, name: str) -> bool:
-        """Whether a rule names the table."""
-        return any(fnmatchcase(name, glob) for glob in self._globs)
-
     @property
     def state(self) -> WriteBackState:
         """For operators."""
@@ -183,10 +176,6 @@ class WriteBack:
             self._barriers,
             tuple(sorted(self._declined.items())),
         )
-
-    async def waiting(self) -> int:
-        """How many writes wait in Redis. Raises CacheUnavailable."""
-        return await self._store.count()
 
     def decline(self, reason: str) -> None:
         """Count a write that goes to PostgreSQL directly."""
@@ -219,8 +208,8 @@ class WriteBack:
             elif outcome.position is None:
                 done(_unknown("the connection to Redis was lost"))
             else:
-                deadline = time.monotonic() + self._settings.patience
-                self._wait_for(_Waiter(outcome.position, deadline, applied, writes=True))
+                waiter = _Waiter(outcome.position, applied, writes=True)
+                self._wait_for(waiter, self._settings.patience)
 
         def applied(error: PgError | None) -> None:
             if error is not None:
@@ -264,13 +253,14 @@ class WriteBack:
             done(None)
             return
         self._barriers += 1
-        self._wait_for(_Waiter(last, deadline, done, holds=holds))
+        self._wait_for(_Waiter(last, done, holds=holds), deadline - time.monotonic())
 
-    def _wait_for(self, waiter: _Waiter) -> None:
+    def _wait_for(self, waiter: _Waiter, patience: float) -> None:
         if self._task is None:
             waiter.done(_refusal("Penstock is shutting down"))
             return
         self._waiters.append(waiter)
+        asyncio.get_running_loop().call_later(patience, self._expire, waiter)
         self._due = True
         self._wake.set()
 
@@ -292,11 +282,12 @@ class WriteBack:
                 await self._round()
                 self._note(None)
                 pause = _PAUSE
-            except (PgError, CacheUnavailable) as error:
-                self._note(str(error))
-                if isinstance(error, PgError) and error.sqlstate == _LOCKED:
+            except Exception as error:  # whatever it is: others wait for what comes behind it
+                if not isinstance(error, PgError | CacheUnavailable):
+                    log.exception("writes can't be applied", database=self.database)
+                self._note(str(error) or repr(error))
+                if isinstance(error, PgError) and error.sqlstate == errors.LOCK_NOT_AVAILABLE:
                     self._break_deadlocks()
-                self._expire()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE if not self._waiters else _PAUSE)
                 self._due = True
@@ -314,11 +305,11 @@ class WriteBack:
     async def _round(self) -> None:
         """Look at the tables if the catalogue is new, and apply what is due."""
         names = self._names
-        if names is not None and self._looked_at is not names:
-            wanted = frozenset(filter(self.names, names))
+        if names is not None:
+            wanted = frozenset(name for name in names if is_written_back(self._globs, name))
             found = await self._applier.targets(wanted)
             if self._names is names:
-                self.targets, self._looked_at = found, names
+                self.targets, self._names = found, None
                 self._checks.clear()
         while self._due:
             self._due = False
@@ -338,7 +329,8 @@ class WriteBack:
 
         A generation is applied in order, so what lies before `upto` in the same one has been. Of
         an earlier one it may have been lost with its server."""
-        free = [one for one in waited if everything or one.position <= upto]
+        left = [one for one in waited if one in self._waiters]
+        free = [one for one in left if everything or one.position <= upto]
         self._waiters = [one for one in self._waiters if one not in free]
         for one in free:
             same = one.position.generation == upto.generation and one.position <= upto
@@ -351,15 +343,11 @@ class WriteBack:
         for one in holding:
             one.done(_DEADLOCK)
 
-    def _expire(self) -> None:
-        now = time.monotonic()
-        late = [one for one in self._waiters if one.deadline <= now]
-        self._waiters = [one for one in self._waiters if one.deadline > now]
-        self._refuse_waiters(late, self._error or "it takes too long")
-
-    def _refuse_waiters(self, waiters: list[_Waiter], why: str) -> None:
-        for one in waiters:
-            one.done(_refusal(why))
+    def _expire(self, waiter: _Waiter) -> None:
+        """By its own time: whatever applies the writes may stand still."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            waiter.done(_refusal(self._error or "it takes too long"))
 
     def _note(self, error: str | None) -> None:
         if error != self._error and error is not None:
@@ -371,7 +359,7 @@ class WriteBack:
 
 def _refusal(why: str) -> PgError:
     return PgError(
-        CANNOT_NOW,
+        errors.CANNOT_CONNECT_NOW,
         f"acknowledged writes that this statement may depend on can't be applied now: {why}",
         "they wait in Redis and are not lost; try again, and see SHOW CACHE",
     )
@@ -379,7 +367,7 @@ def _refusal(why: str) -> PgError:
 
 def _unknown(why: str) -> PgError:
     return PgError(
-        UNKNOWN_OUTCOME,
+        errors.TRANSACTION_RESOLUTION_UNKNOWN,
         f"it is not known whether the write will be applied: {why}",
         "read the row before writing it again",
     )

@@ -146,16 +146,14 @@ class Writer:
         while True:
             try:
                 await self._connect()
+                self._note(None)
+                while self.obstacle is None:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    if self._queue and self.obstacle is None:
+                        await self._send()
             except Exception as error:  # whatever it is: come again
                 self._lose(str(error) or repr(error))
-                await asyncio.sleep(_PAUSE)
-                continue
-            self._note(None)
-            while self.obstacle is None:
-                await self._wake.wait()
-                self._wake.clear()
-                if self._queue and self.obstacle is None:
-                    await self._send()
             await asyncio.sleep(_PAUSE)
 
     def _note(self, obstacle: str | None) -> None:

@@ -6,7 +6,9 @@ must see at least what had been acknowledged when they asked.
 """
 
 import json
+import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -313,6 +315,32 @@ def kept(server: OwnRedis) -> list[bytes]:
     eventually(found, "a generation has begun")
     state = next(key for key in keys if key.endswith(b":b:state"))
     return [*keys, state.removesuffix(b"state") + b"stream"]
+
+
+def test_who_waits_is_refused_while_what_applies_stands_still(
+    waiting: Database, servers: Stack, tmp_path: Path, start_redis: Callable[..., OwnRedis]
+) -> None:
+    patience = '[cache.write_back]\ninterval = "600s"\npatience = "2s"\n'
+    pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'penstock write-back'"
+    with (
+        places(waiting, tmp_path, start_redis(*DURABLE), patience) as (place, _),
+        psycopg.connect(place.proxy.dsn(), autocommit=True) as connection,
+    ):
+        before = written(place.proxy)
+        connection.execute("UPDATE w_own SET version = 5 WHERE writer = 1")
+        assert written(place.proxy) == before + 1
+        with superuser_connection(servers.primary) as superuser:
+            stopped = [row[0] for row in superuser.execute(pids).fetchall()]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(psycopg.errors.CannotConnectNow):
+                connection.execute("SELECT version FROM w_own WHERE writer = 1")
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        look = "SELECT version FROM w_own WHERE writer = 1"
+        assert connection.execute(look).fetchone() == (5,)
 
 
 def test_redis_is_started_empty(
