@@ -331,6 +331,7 @@ class Members:
         if channel == self._moves:
             mover, number, database, *names = parts
             if mover != self.identity:
+                self.company = True  # sooner known than by the next renewal
                 moved = frozenset(map(_text, names))
                 self._tier.invalidate(_text(database), moved)
                 if SCHEMA in moved:

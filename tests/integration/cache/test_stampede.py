@@ -102,6 +102,8 @@ async def test_who_waits_goes_on_when_the_other_dies(hot: Database, tmp_path: Pa
         leading, waiting = await RawClient.login(doomed), await RawClient.login(other)
         for client in (leading, waiting) * 3:
             await client.query("SELECT version FROM c_hot WHERE id = 2")
+        # Acknowledged once the other has heard of it: from then on they know of each other.
+        await leading.query("UPDATE c_hot SET version = version")
         leading.send(query(SLOW))
         while await asyncio.to_thread(_executions, hot) == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
