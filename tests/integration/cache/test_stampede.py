@@ -1,6 +1,7 @@
 """Many clients ask for the same at once: a server is asked once, whatever processes they are at."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.databases import Database
+from tests.integration.cache.feed.feeds import metric
 from tests.integration.session.raw import RawClient, query
 from tests.proxies import Proxy, running_proxy
 
@@ -57,6 +59,17 @@ async def _all_ask(clients: list[RawClient], sql: str) -> set[str | None]:
     return {reply.value for reply in await asyncio.gather(*(one.query(sql) for one in clients))}
 
 
+async def _hits(client: RawClient, proxy: Proxy) -> None:
+    """Ask until the cache answers: then the process knows tables and schema."""
+    deadline = time.monotonic() + 20
+    while True:
+        before = await asyncio.to_thread(metric, proxy, "penstock_cache_hits_total")
+        await client.query("SELECT version FROM c_hot WHERE id = 2")
+        if await asyncio.to_thread(metric, proxy, "penstock_cache_hits_total") > before:
+            return
+        assert time.monotonic() < deadline, "no hit"
+
+
 @pytest.mark.parametrize(
     ("proxies", "workers"), [(1, 2), pytest.param(2, 1, marks=pytest.mark.nightly)]
 )
@@ -100,10 +113,10 @@ async def test_who_waits_goes_on_when_the_other_dies(hot: Database, tmp_path: Pa
         doomed_context = running_proxy(hot, tmp_path, extra=CONFIG, environment=patient)
         doomed = doomed_context.__enter__()
         leading, waiting = await RawClient.login(doomed), await RawClient.login(other)
-        for client in (leading, waiting) * 3:
-            await client.query("SELECT version FROM c_hot WHERE id = 2")
         # Acknowledged once the other has heard of it: from then on they know of each other.
         await leading.query("UPDATE c_hot SET version = version")
+        await _hits(leading, doomed)
+        await _hits(waiting, other)
         leading.send(query(SLOW))
         while await asyncio.to_thread(_executions, hot) == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
