@@ -59,6 +59,7 @@ class Scenario:
             for pgbench shares the CPUs with what is measured.
         reconnect: a connection for each transaction.
         idle: further clients that are connected and ask nothing.
+        flood: texts a second that further clients send meanwhile, no two of them alike.
         half_load: not as fast as it goes, but at half of what the slowest side can do.
         traced: transactions of each client under strace; 0: its system calls aren't counted.
         weight: how long a measurement takes beside that of other scenarios.
@@ -80,6 +81,7 @@ class Scenario:
     sampled: float = 0.25
     reconnect: bool = False
     idle: int = 0
+    flood: int = 0
     half_load: bool = False
     traced: int = 0
     weight: int = 1
@@ -186,6 +188,17 @@ SCENARIOS: Sequence[Scenario] = (
         "of what the slowest of these sides reaches. Latency counts from the moment that a query "
         "was due. pgpool-II and the interpreted form are left out: half of what they reach would "
         "be next to idle for the others",
+    ),
+    replace(
+        _SELECT,
+        name="flood",
+        title="4 clients, beside a flood of new texts",
+        sides=_POOLERS,
+        clients=4,
+        sampled=1.0,
+        flood=300,
+        remark="others send 300 joins a second, each of a text that never was before; what counts "
+        "is how long the 4 clients wait at worst. CPU includes the others'",
     ),
     Scenario(
         "tpcb",

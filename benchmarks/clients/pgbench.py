@@ -3,12 +3,13 @@
 import math
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.clients.load import Load, Target, make_load
 from benchmarks.scenarios import Scenario
-from benchmarks.scripts import SCALE
+from benchmarks.scripts import NEW_TEXTS, SCALE
 from benchmarks.servers.programs import BenchmarkError
 
 _FEW = 16
@@ -21,6 +22,37 @@ _MARGIN = 1.2
 """Logins may take longer the second time."""
 _DRAWS = 6
 """How often each key is drawn at random, on average, for a cache to hold nearly all."""
+
+
+_FLOODING = 4
+"""Clients of a flood."""
+
+
+@contextmanager
+def flood(target: Target, scenario: Scenario) -> Iterator[None]:
+    """Send the scenario's new texts for the length of a block. Raises BenchmarkError if that ended
+    before."""
+    if not scenario.flood:
+        yield
+        return
+    file = target.directory / "new-texts.sql"
+    file.write_text(NEW_TEXTS, encoding="utf-8")
+    pace = ("--rate", str(scenario.flood), "-T", f"{_PATIENCE:.0f}")
+    with subprocess.Popen(
+        [target.pgbench, "-n", "-M", "simple", "-c", str(_FLOODING), *pace, "-f", file],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=target.environment(),
+        cwd=Path("/"),
+    ) as process:
+        try:
+            yield
+            if process.poll() is not None:
+                assert process.stderr is not None
+                raise BenchmarkError(f"the flood ended:\n{process.stderr.read()[-2000:]}")
+        finally:
+            process.kill()
 
 
 def fill(target: Target) -> None:

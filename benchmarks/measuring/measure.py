@@ -52,7 +52,7 @@ def measure(
 ) -> Measurement:
     """Take the figures of one side in one round."""
     target = place.client(endpoint.port)
-    with idle_clients(target, scenario.idle):
+    with idle_clients(target, scenario.idle), pgbench.flood(target, scenario):
         if scenario.scripts:
             pgbench.warm_up(target, scenario)
         logins = _logins(target, scenario, endpoint)

@@ -27,7 +27,7 @@ class Row:
     Attributes:
         calls: system calls per statement, by name.
         hits: share of the statements that were answered from the cache.
-        p99_added: latency that direct PostgreSQL does not have.
+        p99_added, p999_added: latency that direct PostgreSQL does not have.
     """
 
     scenario: str
@@ -45,6 +45,7 @@ class Row:
     throughput_to_pgbouncer: Figure | None
     throughput_to_direct: Figure | None
     p99_added: Figure | None
+    p999_added: Figure | None
     calls: Mapping[str, float] | None
 
 
@@ -78,6 +79,7 @@ def _row(
         throughput_to_pgbouncer=figure(_ratios(own, pgbouncer, lambda one: one.per_second)),
         throughput_to_direct=figure(_ratios(own, direct, lambda one: one.per_second)),
         p99_added=figure(a - b for a, b in pairs(own, direct, lambda one: one.p99)),
+        p999_added=figure(a - b for a, b in pairs(own, direct, lambda one: one.p999)),
         calls=calls,
     )
 

@@ -88,6 +88,11 @@ TARGETS: Sequence[Target] = (
         0.1,
     ),
     Target(
+        "beside a flood of new texts: p99.9 less direct's, in ms",
+        _figure("flood", scenarios.PENSTOCK, lambda row: row.p999_added),
+        5.0,
+    ),
+    Target(
         "64 active: p99 with 10,000 idle clients ÷ without",
         _between(
             ("clients-10000", scenarios.PENSTOCK),

@@ -175,6 +175,6 @@ def fingerprint(tree: Path) -> str:
     """Of the sources: another tree with the same is the same Penstock."""
     digest = hashlib.sha256()
     for file in sorted((tree / "proxy").rglob("*")):
-        if file.suffix in (".py", ".c"):
+        if file.suffix in (".py", ".c", ".h"):
             digest.update(str(file.relative_to(tree)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:12]

@@ -14,11 +14,12 @@ def measured(
     *,
     scenario: str = "select-simple",
     p99: float | None = None,
+    p999: float | None = None,
 ) -> Measurement:
     """One measurement; a fifth of its CPU time is user's."""
     user, system = (None, None) if cpu is None else (cpu / 5, cpu * 4 / 5)
     memory = None if cpu is None else 8 << 20
-    return Measurement(scenario, side, number, per_second, 0.4, p99, None, user, system, memory)
+    return Measurement(scenario, side, number, per_second, 0.4, p99, p999, user, system, memory)
 
 
 def a_round(

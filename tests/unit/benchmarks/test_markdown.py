@@ -68,7 +68,7 @@ def test_a_table_for_each_scenario_that_was_run() -> None:
 
 
 def test_columns_that_nobody_fills_are_not_shown() -> None:
-    assert "p99.9" not in to_markdown(RESULTS)
+    assert "p99.9 ms" not in to_markdown(RESULTS)
     assert "hits" not in to_markdown(RESULTS)
 
 

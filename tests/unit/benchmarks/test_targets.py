@@ -28,7 +28,7 @@ def test_every_target_is_found_once_all_is_measured() -> None:
     taken = [
         a_round(
             *(
-                measured(side, 1, 9.0, 10.0, p99=1.0, scenario=scenario.name)
+                measured(side, 1, 9.0, 10.0, p99=1.0, p999=2.0, scenario=scenario.name)
                 for side in scenario.sides
             )
         )
