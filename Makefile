@@ -70,7 +70,7 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml Makefile
 # $(BIN)/penstock runs it as long as it was made of what the sources are (proxy/launch.py).
 compiled: $(COMPILED)
 
-$(COMPILED): $(STAMP) setup.py $(shell find proxy -name '*.py' -o -name '*.c')
+$(COMPILED): $(STAMP) setup.py $(shell find proxy -name '*.py' -o -name '*.[ch]')
 	@echo "Compiling the hot path"
 	@rm -rf $(TREE) && mkdir -p build
 	@made_of=$$($(BIN)/python proxy/launch.py .) && { \

@@ -56,7 +56,7 @@ def fingerprint(project: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.rglob("*") if one.suffix in (".py", ".c"))
+    return sorted(one for one in folder.rglob("*") if one.suffix in (".py", ".c", ".h"))
 
 
 def _hand_over(tree: Path) -> None:

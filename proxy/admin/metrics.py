@@ -127,6 +127,11 @@ def _query_metrics(counters: Counters) -> Iterator[Metric]:
     )
     yield _tally("penstock_retries", "Queries sent again, by reason.", "reason", counters.retries)
     yield _count(
+        "penstock_fast_path_queries",
+        "Those of penstock_queries that were relayed in C alone, like others before them.",
+        counters.fast,
+    )
+    yield _count(
         "penstock_plan_cache_hits", "Queries whose analysis was at hand.", counters.plan_hits
     )
     yield _count(

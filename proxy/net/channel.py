@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import structlog
 
-from proxy.net import kernel
+from proxy.net import fast_path, kernel
 from proxy.net.clock import clock
 
 log = structlog.get_logger(__name__)
@@ -63,6 +63,17 @@ class ChannelProtocol:
     def resume_writing(self) -> None:
         """The peer has taken all."""
 
+    def dismissed(self, request: bytes, started: float) -> None:
+        """The channel has left the fast path, where it was a client's. `request`: the last that
+        was served there, if any; `started`: when that came, in seconds of time.perf_counter()."""
+
+    def resumed(self, server: "ChannelProtocol", request: bytes, started: float) -> None:
+        """As `dismissed`, while the request is under way: the server has been sent it."""
+
+    def returned(self, request: bytes) -> None:
+        """The channel has left the fast path, where it was a server's, idle. `request`: the last
+        that it has served there, if that began with Parse."""
+
 
 class Poller:
     """The epoll set of one event loop."""
@@ -72,12 +83,15 @@ class Poller:
         # Attributes of an object are found faster than names of a module.
         self.receive, self.send = kernel.receive, kernel.send
         self._epoll = select.epoll()
+        self._descriptor = self._epoll.fileno()
         self._channels: dict[int, Channel] = {}
+        self.fast = fast_path.AVAILABLE
+        """Channels may take the fast path."""
         self.in_round = False
         """Protocols are being called; what they write is put off until all have been."""
         self.putting_off: list[Channel] = []
         """Channels with something put off."""
-        loop.add_reader(self._epoll.fileno(), self._poll)
+        loop.add_reader(self._descriptor, self._poll)
 
     def add(self, descriptor: int, channel: "Channel") -> None:
         """Watch a channel for reading."""
@@ -86,18 +100,30 @@ class Poller:
 
     def watch(self, descriptor: int, read: bool, write: bool) -> None:
         """Change what a channel is watched for."""
+        if self.fast:
+            self.take_back(descriptor)
         self._epoll.modify(descriptor, (_READ if read else 0) | (_WRITE if write else 0))
 
     def remove(self, descriptor: int) -> None:
         """Forget a channel; before its socket is closed."""
+        if self.fast:
+            self.take_back(descriptor)
         if self._channels.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
     def _poll(self) -> None:
         for _ in range(_ROUNDS):
-            found = kernel.ready(self._epoll, _EVENTS)
+            if self.fast:
+                left = fast_path.turn(self._descriptor, _EVENTS)
+                if left is None:
+                    break
+                found = left
+            else:
+                found = kernel.ready(self._epoll, _EVENTS)
             clock.round = perf_counter()
             self.in_round = True
+            if self.fast:
+                self._take_odd()
             self._serve(self._read(found))
             self._send()
             self.in_round = False
@@ -137,8 +163,42 @@ class Poller:
                 _give_up(channel)
         self.putting_off.clear()
 
+    def take_back(self, descriptor: int) -> None:
+        """Make a channel leave the fast path, if it is there."""
+        if fast_path.drop(descriptor):
+            self._take_odd()
+
+    def _take_odd(self) -> None:
+        """Go on with what has left the fast path."""
+        for kind, descriptor, client, server, request, started, data in fast_path.take_odd():
+            channel = self._channels.get(descriptor)
+            try:
+                if kind == fast_path.RETURNS:
+                    server.returned(request)
+                elif kind == fast_path.REST:
+                    self.take_back(descriptor)
+                elif server is None:
+                    client.dismissed(request, started)
+                else:
+                    client.resumed(server, request, started)
+                if not data:
+                    continue
+                if kind == fast_path.ASKS:
+                    client.data_received(data)
+                elif kind == fast_path.RESUMES:
+                    server.data_received(data)
+                elif channel is not None:
+                    channel.write(data)
+            except Exception:
+                if channel is not None:
+                    _give_up(channel)
+
     def close(self) -> None:
         """Stop watching; channels that are left get no more events."""
+        if self.fast:
+            for descriptor in self._channels:
+                fast_path.drop(descriptor)
+            fast_path.take_odd()
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -192,6 +252,17 @@ class Channel:
         self._read_size = _LARGE_READ
         self._small_reads = 0
         polled.add(self._descriptor, self)
+
+    @property
+    def fast(self) -> int:
+        """The descriptor with which it may take the fast path now; -1: it may not."""
+        busy = self._out or self._closing or self._arrived or not self._reading
+        busy = busy or not self._poller.fast
+        return -1 if busy else self._descriptor
+
+    def leave_fast_path(self) -> None:
+        """Be read by the protocol alone again."""
+        self._poller.take_back(self._descriptor)
 
     def set_protocol(self, protocol: ChannelProtocol) -> None:
         """Events go to `protocol` from now on."""

@@ -82,6 +82,10 @@ class TlsChannel(Channel):
         self._handshake_bytes = 0
         self.secured = False
 
+    @property
+    def fast(self) -> int:
+        return -1
+
     def set_protocol(self, protocol: ChannelProtocol) -> None:
         """Events go to `protocol` from now on."""
         self._records.protocol = protocol

@@ -42,6 +42,9 @@ class Borrower:
     def backend_congested(self, congested: bool) -> None:
         """The server takes less than it is sent, or all again."""
 
+    def backend_returned(self, backend: "Backend", request: bytes) -> None:
+        """It has left the fast path, idle; `request` as in `ChannelProtocol.returned`."""
+
 
 class Backend(ChannelProtocol):
     """A server connection. The pool makes it, lends it, and hears of its end."""
@@ -176,6 +179,10 @@ class Backend(ChannelProtocol):
         self._on_lost(self, error)
         if owner is not None:
             owner.backend_lost(error)
+
+    def returned(self, request: bytes) -> None:
+        if self.owner is not None:
+            self.owner.backend_returned(self, request)
 
     def pause_writing(self) -> None:
         if self.owner is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from proxy.config.settings import PoolSettings
+from proxy.net import fast_path
 from proxy.pool.backend import Backend, Borrower
 from proxy.pool.connections import Connections, Login, settings_of
 from proxy.pool.exchange import Exchange
@@ -65,6 +66,8 @@ class Lending(Connections):
         self._aged = _NEVER
         """Connections born before are to be closed."""
         self._surrendering = False
+        self.fast_groups: list[int] = []
+        """Groups of the fast path (see `net.fast_path`) that hold connections of this pool."""
         self._adopt()
 
     def _adopt(self) -> None:
@@ -106,17 +109,43 @@ class Lending(Connections):
             self.node.in_use += 1
             self.counters.lends += 1
             return backend
+        if self.fast_groups and self.recall():
+            return self.acquire(borrower)
         self._waiting[borrower] = time.monotonic()
         self.grow()
         return None
 
     def put_first(self, backend: Backend) -> bool:
         """Lend this backend at the next `acquire`; false if it isn't free."""
+        self.recall()
         if self._waiting or backend not in self._idle:
             return False
         self._idle.remove(backend)
         self._idle.insert(len(self._idle) if self._next else 0, backend)
         return True
+
+    def recall(self, all_of_them: bool = True) -> bool:
+        """Have back what is idle on the fast path, and all others as they become free if they are
+        wanted too; whether one may be lent now."""
+        for group in self.fast_groups:
+            while (recalled := fast_path.recall(group, all_of_them)) is not None:
+                backend, request = recalled
+                assert isinstance(backend, Backend)
+                backend.returned(request)
+        return bool(self._idle) and not self._waiting
+
+    def may_go_on(self, backend: Backend) -> bool:
+        """Whether a backend that has done its work may be lent to anybody at once, untried."""
+        free = not (backend.pending_cancels or backend.closed)
+        return free and backend.born >= self._oldest and self._resting is self._idle
+
+    def next_waiting(self) -> Borrower | None:
+        """Who is the next in the queue."""
+        return next(iter(self._waiting), None)
+
+    def take_waiting(self, borrower: Borrower) -> None:
+        """It will be served by other means from now on; what it has waited counts."""
+        self.counters.wait_seconds += time.monotonic() - self._waiting.pop(borrower)
 
     def forget(self, borrower: Borrower) -> None:
         """The borrower no longer waits."""
@@ -200,6 +229,8 @@ class Lending(Connections):
         stopped = self._closing or self.paused or self._held
         closely = stopped or self._surrendering or self._others_starve()
         self._oldest = _ALWAYS if closely else self._aged
+        if closely:
+            self.recall()
 
     # Trying and cleaning
 

@@ -114,6 +114,8 @@ class Plan:
     """The table among `writes` of which only rows with some keys are touched."""
     reads: frozenset[str] = frozenset()
     """Epoch names of the base tables read, views and partitions resolved; "*" where unknown."""
+    writes_nothing: bool = False
+    """No statement of it writes, also where `access` is WRITE because routing is off."""
     touches_tables: bool = False
     """It names relations or may reach some: not one that runs anywhere, such as COMMIT."""
     cache: CachePlan | None = None
@@ -172,7 +174,7 @@ class Plan:
     effects: bool = field(init=False, default=False)
     """It leaves something that a session must remember until its transaction ends."""
     reads_only: bool = field(init=False, default=False)
-    """`access` is READ."""
+    """It may run on the primary or a replica, and leaves nothing that a write leaves."""
     plain: bool = field(init=False, default=False)
     """To be relayed as it is: no answer of Penstock's own, nothing to remember or to undo."""
 
@@ -187,7 +189,9 @@ class Plan:
             or self.changes_schema
             or self.leaves
         )
-        reads_only = self.access is Access.READ
+        reads_only = self.access is Access.READ or (
+            self.access is Access.WRITE and self.writes_nothing
+        )
         plain = (
             (reads_only or self.access is Access.WRITE)
             and not effects

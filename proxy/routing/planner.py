@@ -113,6 +113,7 @@ class Planner:
                 statements, analysis.text, writes, self._keyed, self._catalogue
             ),
             reads=_reads(statements, verdicts, shard),
+            writes_nothing=not against and shard is None,
             touches_tables=any(verdict.touches_tables for verdict in verdicts),
             cache=cached if isinstance(cached, CachePlan) else None,
             uncached_reason="" if isinstance(cached, CachePlan) else cached,

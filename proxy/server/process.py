@@ -32,6 +32,7 @@ from proxy.config.settings import Settings
 from proxy.config.types import HostPort
 from proxy.net.contexts import TlsError
 from proxy.net.listener import Listener, open_channel
+from proxy.pool.pool import Pool
 from proxy.server import collector, systemd
 from proxy.server.databases import Database
 from proxy.server.descriptors import TooFewDescriptors, provide
@@ -44,9 +45,10 @@ from proxy.server.running import Seat
 from proxy.server.security import Security
 from proxy.server.signals import SIGNALS
 from proxy.server.vacancies import Vacancies
-from proxy.session import relay, timeouts
+from proxy.session import fast_sessions, relay, timeouts
 from proxy.session.admission import Admission
 from proxy.session.analyst import analyst
+from proxy.session.context import DatabaseContext
 from proxy.session.login import Console, Reception
 from proxy.session.opening import Entrance, Opening
 from proxy.session.registry import Registry
@@ -59,6 +61,8 @@ from proxy.wire.errors import PgError
 log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
+_PATIENCE = 0.5
+"""Seconds for which queries stay on the fast path through a sweep."""
 _FIRST_ROUND_SECONDS = 3.0
 _LAST_ANSWER_SECONDS = 0.02
 
@@ -95,6 +99,7 @@ class Process:
             self._cancel_asked,
             0 if seat is None else seat.number,
             None if seat is None else seat.cancel_elsewhere,
+            fast_sessions.settle,
         )
         self.address: HostPort | None = None
         self.unix_path: Path | None = None
@@ -276,7 +281,7 @@ class Process:
             stopping=lambda: self.stopping is not None,
             feeds=self.feed_states,
             write_backs=self._write_backs,
-            by_database=lambda: [one.context.counters for one in self.all_databases()],
+            by_database=self._counted,
         )
 
     def _insight(self, operations: Operations) -> Insight:
@@ -284,13 +289,25 @@ class Process:
             lambda: self.settings,
             self.counters,
             self.registry,
-            contexts=lambda: [one.context for one in self.databases.values()],
-            pools=lambda: [pool for one in self.all_databases() for pool in one.pools],
+            contexts=self._contexts,
+            pools=self._pools,
             control=operations,
             cache=self.cache,
             feeds=self.feed_states,
             consoles=lambda: () if self._console is None else self._console.states(),
         )
+
+    def _pools(self) -> list[Pool]:
+        fast_sessions.settle()
+        return [pool for one in self.all_databases() for pool in one.pools]
+
+    def _contexts(self) -> list[DatabaseContext]:
+        fast_sessions.settle()
+        return [one.context for one in self.databases.values()]
+
+    def _counted(self) -> list[Counters]:
+        fast_sessions.settle()
+        return [one.context.counters for one in self.all_databases()]
 
     def feed_states(self) -> list[FeedState]:
         """Of the databases that have a change feed."""
@@ -301,6 +318,7 @@ class Process:
         return [one.state for one in found if one is not None]
 
     def _pool_rows(self) -> Iterator[PoolRow]:
+        fast_sessions.settle()
         for database in self.databases.values():
             yield from database.pools.rows()
 
@@ -308,13 +326,14 @@ class Process:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
+            fast_sessions.settle(_PATIENCE)
             self.security.refresh()
             for database in self.all_databases():
                 database.pools.sweep(now)
                 database.context.listener.sweep(now)
             await self.on_demand.sweep(now)
             if times_out(self.settings):
-                await timeouts.sweep(self.registry, time.perf_counter())
+                await timeouts.sweep(self.registry.unsettled(), time.perf_counter())
             if self._leaving:
                 await self._part()
 

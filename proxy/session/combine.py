@@ -145,6 +145,7 @@ def corrected(plan: Plan, reason: str) -> Plan:
         access=Access.WRITE,
         reason=reason,
         writes=frozenset({"*"}),
+        writes_nothing=False,
         pinned_write=None,
         cache=None,
         uncached_reason=reason,

@@ -31,6 +31,8 @@ class Downstream(Recipient):
         self._reading_paused = False
         self._plan: Plan = NOTHING
         self._started = 0.0
+        self.fast = False
+        """Its client's connection is on the fast path."""
 
     @property
     def started(self) -> float:
@@ -65,6 +67,24 @@ class Downstream(Recipient):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    @property
+    def fast_descriptor(self) -> int:
+        """That of the client's connection if it may take the fast path, else -1."""
+        return -1 if self._transport is None else self._transport.fast
+
+    def at_rest(self) -> bool:
+        """Whether nothing is unread, unsent or waited for, and nothing comes but answers."""
+        return False
+
+    def served(self, started: float) -> None:
+        """The last batch, on the fast path, came at that time of time.perf_counter()."""
+        self._started = started
+
+    def leave_fast_path(self) -> None:
+        """Be as if there were no fast path."""
+        if self.fast and self._transport is not None:
+            self._transport.leave_fast_path()
 
     def run(self) -> None:
         """More of what the client has sent may be started."""

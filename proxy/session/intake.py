@@ -17,7 +17,7 @@ from proxy.session.batch import (
     Batch,
     Reference,
 )
-from proxy.session.prepared import Prepared, PreparedRegistry, renamed
+from proxy.session.prepared import MISSING_NAME, Prepared, PreparedRegistry, renamed
 from proxy.sql.prepared import executed
 from proxy.wire import messages, scan
 from proxy.wire.errors import ProtocolViolation
@@ -122,6 +122,16 @@ class Intake:
             self._data, self._position = data, 0
         else:
             self._data, self._position = self._data[self._position :] + data, 0
+
+    def served(self, request: bytes) -> None:
+        """The fast path has served requests, this one last."""
+        self._portals_described = True
+        found = _execution(request, 0)
+        content = None if found is None else found[1]
+        self.unnamed = None
+        if content is not None:
+            self.unnamed = self._registered(content)
+            self._registry.asked -= 1  # it has been counted
 
     def forget(self, name: bytes) -> bool:
         """The client no longer has this statement; whether only Penstock needs to know that."""
@@ -411,10 +421,16 @@ class Intake:
         if prepared is None:
             batch.unseen = True
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
-            if name and not self._keeps_names:
-                self._replace(start, position, data[position:end])
-                return end
-            return start
+            if self._keeps_names:
+                return start
+            message = data[position:end]
+            if not name:  # the server may have one, of another client
+                length = end - position - 1 + len(MISSING_NAME)
+                head = data[position + 5 : portal_end + 1]
+                rest = data[name_end:end]
+                message = b"".join((b"B", length.to_bytes(4), head, MISSING_NAME, rest))
+            self._replace(start, position, message)
+            return end
         if end - name_end < 7:
             batch.unseen = True  # too short: the server looks at the name before it says so
         elif batch.bound:
@@ -473,7 +489,10 @@ class Intake:
             batch.describes = []
         batch.describes.append((name, prepared))
         if prepared is None:
-            return start
+            if name or self._keeps_names:
+                return start
+            self._replace(start, position, _describe(MISSING_NAME))
+            return end
         batch.described = prepared
         if name and self._keeps_names:
             return start

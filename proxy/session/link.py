@@ -7,7 +7,7 @@ of a batch and everything that can go wrong on it.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.cache.results import ResultCache
 from proxy.cache.statistics import BY_WRITE
@@ -22,6 +22,7 @@ from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
+from proxy.session.plans import PlanCache
 from proxy.session.relay import Relay
 from proxy.session.sequences import Sequences
 from proxy.session.transaction import IDLE
@@ -35,6 +36,18 @@ _NOTIFICATION: Final = ord("A")
 _MOST_RETRIES: Final = 2
 _LATE_COMMITS: Final = (1.0, 5.0, 30.0)
 """Seconds after a write's outcome became unknown at which its tables' epochs move once more."""
+
+
+class Entry(NamedTuple):
+    """A batch that leaves nothing to settle, and where it goes."""
+
+    session: Downstream
+    context: DatabaseContext
+    plans: PlanCache
+    batch: Batch
+    plan: Plan
+    route: Route
+    pool: Pool
 
 
 class Link(Borrower):
@@ -114,6 +127,8 @@ class Link(Borrower):
         """What comes next waits until all that was sent has been answered (see `pipeline`)."""
         self._sent = 0
         """Answers that the batches sent since the last Sync draw."""
+        self._reserved: Backend | None = None
+        """On it what comes next is under way already: the fast path has sent it."""
         self._query_waits = False
         """The batch at hand is what waits."""
 
@@ -131,6 +146,28 @@ class Link(Borrower):
     def listens_itself(self) -> bool:
         """Whether the session's own backend listens, and stays with it."""
         return any("listen" in reason.lower() for reason in self._pins)
+
+    def entry(self) -> Entry | None:
+        """The batch at hand, if it may be for the fast path."""
+        context, client, route = self._context, self._client, self.route
+        batch, plan, pool, transaction = self._batch, self._plan, self._pool, client.transaction
+        if self._keeps_backend or self._single_statements or self._signer or self._fill is not None:
+            return None
+        if batch is None or route is None or pool is None or self._retries or self.unsynced:
+            return None
+        if transaction.status != IDLE or transaction.effects or transaction.deferred is not None:
+            return None
+        if client.facts.pinned is not None or route.on_replica or self._abandoned:
+            return None
+        plans = context.plans.of_user(client.user) if context.plans.by_user else context.plans
+        return Entry(self._session, context, plans, batch, plan, route, pool)
+
+    def go_fast(self) -> None:
+        """The fast path has the client now, and the backend, if there was one."""
+        self._queued = False
+        self.backend = self._client.facts.linked = None
+        self._session.state = states.IDLE
+        self._session.fast = True
 
     def forget_pools(self) -> None:
         """Nodes may have changed: ask for each pool anew."""

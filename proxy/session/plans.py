@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Final
 
+from proxy.net import fast_path
 from proxy.net.clock import clock
 from proxy.routing.explain import explained_statement
 from proxy.routing.plan import Access, Plan
@@ -63,6 +64,11 @@ class PlanCache:
         """The round in which a text was analysed here."""
         self._known: dict[str, Analysis] = {}
         """The analysis of a text that is about to be asked for."""
+        self.is_over = False
+        """Others have taken its place."""
+        self.fast_groups: list[int] = []
+        """Groups of the fast path that go by these plans."""
+        self._by_planner: dict[object, PlanCache] = {}
         self._replace(planner, of_users)
 
     def replace_planner(
@@ -85,18 +91,40 @@ class PlanCache:
         return plans
 
     def _replace(self, planner: Planner, of_users: Callable[[str], Planner] | None) -> None:
+        for child in self._by_planner.values():
+            child.end()
+        self._forget_fast()
         self.version = next(_versions)
         """Never that of another: statements that all clients share keep it with their plan."""
         self.by_user = of_users is not None
         """Whether `of_user` has to be asked."""
         self._of_users = of_users
         self._by_user: dict[str, PlanCache] = {}
-        self._by_planner: dict[object, PlanCache] = {}
+        self._by_planner = {}
         self._planner = planner
         self._young: dict[bytes, Planned] = {}
         self._old: dict[bytes, Planned] = {}
         """Both by text, or by skeleton where that tells all; texts have no zero bytes."""
         self._shapes: dict[str, Planned | None] = {}
+
+    def end(self) -> None:
+        """Nobody plans by this any more."""
+        self.is_over = True
+        self._forget_fast()
+
+    def _forget_fast(self) -> None:
+        for group in self.fast_groups:
+            fast_path.forget(group)
+
+    def keeps(self, text: bytes, plan: Plan) -> bool | None:
+        """Whether this plan of the text is kept under the text itself, and not under its skeleton;
+        None where it isn't kept."""
+        bones = _skeleton(text)
+        planned = self._young.get(bones) or self._old.get(bones)
+        if planned is not None:
+            return False if planned[0] is plan else None
+        planned = self._young.get(text)
+        return True if planned is not None and planned[0] is plan else None
 
     def of_text(self, text: bytes, utf8: bool, can_wait: bool = False) -> Planned:
         """The plan of a query string and the literals that its shape left out.
@@ -140,6 +168,7 @@ class PlanCache:
     def correct(self, plan: Plan, batch: Batch, reason: str) -> Plan:
         """Remember that a statement taken for a read writes; returns its new plan."""
         plan = corrected(plan, reason)
+        self._forget_fast()
         for text in {one.text for one in batch.bound} | {batch.text} - {None}:
             if text is not None and len(batch.bound) <= 1:
                 self._keep(text, (plan, ()))

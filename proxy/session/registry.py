@@ -14,7 +14,7 @@ class Registry:
     """Gives out cancel keys that name `worker`, and finds sessions by them.
 
     `elsewhere` is told of requests whose key this worker has not given out, with what to call once
-    they have been carried out.
+    they have been carried out. `settle` is called before sessions are looked at.
     """
 
     def __init__(
@@ -23,7 +23,9 @@ class Registry:
         on_cancel: Callable[[], None],
         worker: int = 0,
         elsewhere: Callable[[int, bytes, Callable[[], None]], None] | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
+        self._settle = settle
         self._worker = worker
         self._elsewhere = elsewhere
         self._sessions: dict[int, dict[bytes, Session]] = {}
@@ -75,6 +77,7 @@ class Registry:
         those = self._sessions.get(process_id, {})
         for session in those.values():
             if len(those) == 1 and not session.keeps_backend:
+                session.leave_fast_path()
                 return session
         return None
 
@@ -109,6 +112,7 @@ class Registry:
         for expected, session in self._sessions.get(process_id, {}).items():
             if cancel_key.same(expected, secret):
                 self._on_cancel()
+                session.leave_fast_path()
                 if not session.upstream.cancel(taken):
                     taken()
                 return True
@@ -120,7 +124,12 @@ class Registry:
         return False
 
     def __iter__(self) -> Iterator["Session"]:
+        self._settle()
         return iter(list(self._keys))
+
+    def unsettled(self) -> list["Session"]:
+        """All, as they are."""
+        return list(self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -74,6 +74,8 @@ def _table(flags: int) -> bytes:
     return bytes(kind in kinds for kind in range(256))
 
 
+PLAIN: Final = _table(0)
+"""Flags by type of message: whether it makes an answer one that has to be looked at."""
 _TABLES: Final = tuple(_table(flags) for flags in range(_TABLE_BITS + 1))
 
 

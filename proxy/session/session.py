@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
-from proxy.net.channel import Channel
+from proxy.net.channel import Channel, ChannelProtocol
 from proxy.net.clock import clock
-from proxy.pool.backend import HIGH_WATER
+from proxy.pool.backend import HIGH_WATER, Backend
 from proxy.routing.plan import Plan
 from proxy.session import states
 from proxy.session.analyst import analyst
@@ -28,6 +28,7 @@ from proxy.session.batch import (
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, executing, unexecuted
 from proxy.session.context import DatabaseContext
+from proxy.session.fast_sessions import Group
 from proxy.session.intake import CopyIntake
 from proxy.session.plans import PlanCache, Unanalysed
 from proxy.session.prepared import Prepared
@@ -245,6 +246,44 @@ class Session(Asking):
             return unexecuted(plans.of_prepared(batch.described, utf8, can_wait))
         return NOTHING
 
+    # The fast path
+
+    def at_rest(self) -> bool:
+        return (
+            self._transport is not None
+            and self.state != states.CLOSED
+            and self.listening is None
+            and self.vacancy is None
+            and self._copy is None
+            and self._awaited is None
+            and not self._intake.gathering
+            and not self._unsent
+            and not self._skipping
+            and not self._awaiting
+            and not self._reading_paused
+            and not self.congested
+            and not self.asking
+        )
+
+    def dismissed(self, request: bytes, started: float) -> None:
+        self.fast = False
+        if request:
+            self._started = started
+            self._intake.served(request)
+
+    def resumed(self, server: ChannelProtocol, request: bytes, started: float) -> None:
+        assert isinstance(server, Backend)
+        group = server.owner
+        assert isinstance(group, Group)
+        self.fast = False
+        self.context.counters.bytes_in += len(request)
+        self._intake.served(request)
+        self._intake.append(request)
+        if self.upstream.resume(server, self.run):
+            self._started = started
+        else:
+            group.reject(server)
+
     # What upstream calls
 
     def idle(self) -> None:
@@ -329,6 +368,7 @@ class Session(Asking):
 
     def fatal(self, error: PgError) -> None:
         """Tell the client why, and close."""
+        self.leave_fast_path()
         self.context.counters.errors[error.sqlstate[:2]] += 1
         if not self.upstream.mid_message:
             self.write(error.encode("FATAL"))
@@ -336,6 +376,7 @@ class Session(Asking):
 
     def close(self) -> None:
         """Close the connection; the server side is cleaned up."""
+        self.leave_fast_path()
         self._flush()
         if self._transport is not None:
             self._transport.close()
@@ -347,6 +388,7 @@ class Session(Asking):
     def _leave(self) -> None:
         if self.state == states.CLOSED:
             return
+        self.leave_fast_path()
         self.state = states.CLOSED
         self._occupy()
         if self.listening is not None:

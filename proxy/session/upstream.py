@@ -15,9 +15,9 @@ from proxy.pool.exchange import Exchange
 from proxy.pool.pool import Pool
 from proxy.pool.settings_state import difference
 from proxy.routing.decide import decide
-from proxy.routing.plan import Access, Plan
+from proxy.routing.plan import Plan
 from proxy.routing.route import Refused
-from proxy.session import caching, keyed, settings_sync, states
+from proxy.session import caching, fast_sessions, keyed, settings_sync, states
 from proxy.session.batch import FLUSH, FUNCTION_CALL, OVERFLOW, QUERY, Batch, is_ready
 from proxy.session.combine import NOTHING, combine, on_primary, steps_of
 from proxy.session.listening import UNCLEAR
@@ -103,10 +103,27 @@ class Upstream(Revalidation):
             pool = self._pools[route.node.name] = context.pool_of(route.node, self._client.user)
         self._pool = pool
         self._session.state = states.WAITING
+        backend = self._reserved
+        if backend is not None and backend in pool.backends:
+            context.counters.lends += 1
+            self.backend_lent(backend)
+            return
         self._queued = True
         backend = pool.acquire(self)
         if backend is not None:
             self.backend_lent(backend)
+
+    def resume(self, backend: Backend, run: Callable[[], None]) -> bool:
+        """Have the next batch be under way on this backend, which is lent to the fast path; `run`
+        starts it. Whether it is: the way may have become another meanwhile."""
+        self._reserved = backend
+        run()
+        return self._take_reserved() is None
+
+    def _take_reserved(self) -> Backend | None:
+        """What `resume` has reserved and nothing has used."""
+        backend, self._reserved = self._reserved, None
+        return backend
 
     def adopt(self, pool: Pool, backend: Backend) -> None:
         """Take a backend in the client's state that the session keeps from the start."""
@@ -257,7 +274,10 @@ class Upstream(Revalidation):
             and self._client.facts.pinned is None
         )
         self._session.state = states.ACTIVE
-        backend.transport.write(payload)
+        if self._reserved is backend:
+            self._reserved = None
+        else:
+            backend.transport.write(payload)
         if self.unsynced:
             self._sent += answers_to(batch, acks)
             self.blocked = may_copy_in(batch)
@@ -428,7 +448,11 @@ class Upstream(Revalidation):
             if self.route is not None:
                 self._session.count(self.route)
             self._session.write(passed)
-            self._unlink(discard=False)
+            backend, fast = self.backend, False
+            if fast_sessions.AVAILABLE and backend is not None:
+                fast = fast_sessions.enter(self, backend)
+            if not fast:
+                self._unlink(discard=False)
             self._session.idle()
             return
         if self._copying and not self._session.copy_is_over():
@@ -614,7 +638,7 @@ class Upstream(Revalidation):
         if self._copying or self.unsynced:
             self._break_off()
             return
-        if all(plan.access is Access.READ for plan in self._plans):
+        if all(plan.reads_only for plan in self._plans):
             self.cancel()
 
     def expire(self, error: PgError) -> None:

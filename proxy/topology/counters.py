@@ -122,6 +122,8 @@ class Counters:
     cancels: int = 0
     """Cancel requests with a known key."""
 
+    fast: int = 0
+    """Queries that the fast path has relayed; they are among all others too."""
     lends: int = 0
     """Times that a server connection was lent."""
     wait_seconds: float = 0.0
@@ -164,6 +166,7 @@ class Counters:
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.cancels += other.cancels
+        self.fast += other.fast
         self.lends += other.lends
         self.wait_seconds += other.wait_seconds
         self.unfinished += other.unfinished

@@ -1,36 +1,5 @@
 /* Loops over messages: `proxy/wire/scan.py` says what each does and holds the same in Python. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdint.h>
-#include <string.h>
-
-#define HEADER 5
-#define KINDS 256
-
-static uint32_t length_at(const unsigned char *data, Py_ssize_t position) {
-    return (uint32_t)data[position + 1] << 24 | (uint32_t)data[position + 2] << 16 |
-           (uint32_t)data[position + 3] << 8 | (uint32_t)data[position + 4];
-}
-
-/* The end of a whole message of this type at `position`, or 0 if there is none. */
-static Py_ssize_t end_of(const unsigned char *data, Py_ssize_t size, Py_ssize_t position,
-                         unsigned char kind) {
-    if (size - position < HEADER || data[position] != kind) return 0;
-    uint32_t length = length_at(data, position);
-    if (length < 4 || (uint64_t)length + 1 > (uint64_t)(size - position)) return 0;
-    return position + 1 + (Py_ssize_t)length;
-}
-
-/* Past the whole messages on whose type's entry in the table is zero. */
-static Py_ssize_t past(const unsigned char *data, Py_ssize_t size, Py_ssize_t position,
-                       const unsigned char *table) {
-    while (size - position >= HEADER && !table[data[position]]) {
-        uint32_t length = length_at(data, position);
-        if (length < 4 || (uint64_t)length + 1 > (uint64_t)(size - position)) break;
-        position += 1 + (Py_ssize_t)length;
-    }
-    return position;
-}
+#include "_messages.h"
 
 static int take_bytes(PyObject *object, const unsigned char **data, Py_ssize_t *size) {
     if (!PyBytes_CheckExact(object)) {
@@ -72,7 +41,7 @@ static PyObject *skip(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 static PyObject *answered(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     const unsigned char *data, *table;
-    Py_ssize_t size, kinds, position, end = 0;
+    Py_ssize_t size, kinds, position;
     if (!arguments_are(count, 3) || !take_bytes(arguments[0], &data, &size) ||
         !take_position(arguments[1], &position) || !take_bytes(arguments[2], &table, &kinds))
         return NULL;
@@ -80,62 +49,31 @@ static PyObject *answered(PyObject *module, PyObject *const *arguments, Py_ssize
         PyErr_SetString(PyExc_ValueError, "the table must have 256 entries");
         return NULL;
     }
-    position = past(data, size, position, table);
-    end = end_of(data, size, position, 'Z');
-    return PyLong_FromLong(end == size && end - position == 6 ? data[position + 5] : 0);
+    return PyLong_FromLong(status_of(data, size, position, table));
 }
 
 static PyObject *execution(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     const unsigned char *data;
-    Py_ssize_t size, position, end, parse_end = 0;
+    Py_ssize_t size, position;
+    Execution one;
     if (!arguments_are(count, 2) || !take_bytes(arguments[0], &data, &size) ||
         !take_position(arguments[1], &position))
         return NULL;
-    Py_ssize_t parse = position;
-    int parses = position < size && data[position] == 'P';
-    if (parses) {
-        parse_end = end_of(data, size, position, 'P');
-        if (!parse_end || parse_end - position < 7 || data[position + 5] ||
-            !memchr(data + position + 6, 0, (size_t)(parse_end - position - 6)))
-            Py_RETURN_NONE;
-        position = parse_end;
-    }
-    Py_ssize_t bind = position;
-    Py_ssize_t bind_end = end_of(data, size, bind, 'B');
-    if (!bind_end || bind_end - bind < 7 || data[bind + 5]) Py_RETURN_NONE;
-    Py_ssize_t name = bind + 6;
-    const unsigned char *zero = memchr(data + name, 0, (size_t)(bind_end - name));
-    if (zero == NULL) Py_RETURN_NONE;
-    Py_ssize_t name_end = zero - data;
-    if (bind_end - name_end < 7 || (parses && name_end != name)) Py_RETURN_NONE;
-    position = bind_end;
-    int describes = position < size && data[position] == 'D';
-    if (describes) {
-        end = end_of(data, size, position, 'D');
-        if (end - position != 7 || data[position + 5] != 'P' || data[position + 6])
-            Py_RETURN_NONE;
-        position = end;
-    }
-    end = end_of(data, size, position, 'E');
-    if (end - position != 10 || data[position + 5] || data[position + 6] || data[position + 7] ||
-        data[position + 8] || data[position + 9])
-        Py_RETURN_NONE;
-    position = end;
-    end = end_of(data, size, position, 'S');
-    if (end - position != 5) Py_RETURN_NONE;
+    if (!find_execution(data, size, position, &one)) Py_RETURN_NONE;
+    const char *bytes = (const char *)data;
     PyObject *content = Py_None;
-    if (parses)
-        content = PyBytes_FromStringAndSize((const char *)data + parse + 6, parse_end - parse - 6);
+    if (one.parses)
+        content = PyBytes_FromStringAndSize(bytes + one.content, one.content_end - one.content);
     else
         Py_INCREF(content);
     PyObject *found = PyTuple_New(5);
     PyObject *items[5] = {
-        PyLong_FromSsize_t(end),
+        PyLong_FromSsize_t(one.end),
         content,
-        PyBytes_FromStringAndSize((const char *)data + name, name_end - name),
-        PyBytes_FromStringAndSize((const char *)data + name_end + 1, bind_end - name_end - 1),
-        PyLong_FromLong(describes),
+        PyBytes_FromStringAndSize(bytes + one.name, one.name_end - one.name),
+        PyBytes_FromStringAndSize(bytes + one.name_end + 1, one.bind_end - one.name_end - 1),
+        PyLong_FromLong(one.describes),
     };
     int whole = found != NULL;
     for (int i = 0; i < 5; i++) whole = whole && items[i] != NULL;

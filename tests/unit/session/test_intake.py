@@ -181,7 +181,6 @@ def test_violations(garbage: bytes) -> None:
         b"P\0\0\0\6ab",
         b"P\0\0\0\x07a\0b",
         b"B\0\0\0\4",
-        b"B\0\0\0\7\0\0\0",
         b"B\0\0\0\x0cabcdefgh",
         b"D\0\0\0\4",
         b"D\0\0\0\7Sab",
@@ -193,6 +192,19 @@ def test_what_is_malformed_inside_is_the_servers_to_refuse(garbage: bytes) -> No
         (batch,) = found
         assert batch.payload == garbage + raw.SYNC
         assert batch.unseen
+        assert not batch.bound
+
+
+@pytest.mark.parametrize("rest", [b"\0", b"\0\0\0\0\0\0"])
+def test_an_unnamed_statement_that_the_client_has_not_is_nobody_elses(rest: bytes) -> None:
+    """The server's own may be another client's."""
+    bind = raw.message("B", b"\0\0" + rest)
+    for message, wanted in (
+        (bind, raw.message("B", b"\0penstock_none\0" + rest)),
+        (raw.describe(), raw.describe("penstock_none")),
+    ):
+        (batch,) = batches(message + raw.SYNC)
+        assert batch.payload == wanted + raw.SYNC
         assert not batch.bound
 
 

@@ -1,0 +1,100 @@
+"""The fast path: queries that are relayed as those before them, in C alone (`_fast_path.c`).
+
+What most clients send most of the time is one plain read after another, each of a text whose plan
+is known, outside any transaction, answered in one piece. Such a query needs nothing of what a
+session and a relay are there for, but costs as much in their code as all of its system calls. So a
+session that has just had one answered may put its client's connection here, with the server's: from
+then on both are read in C, and as long as requests are known and answers plain no Python runs.
+Anything else makes a connection leave, with the other end of what is under way, and the session
+goes on as if it had done it all: it is the only place where things are decided.
+
+There are *groups* of clients and servers that fit together: one pool, one state of settings, one
+set of plans. A client's request goes to the server of its group that was used last, or waits for
+one; those who wait here and those who wait for the same servers elsewhere take turns. Requests are
+recognised by what plans are kept by: the text's skeleton (see `sql.skeleton`), the text, or what
+Parse prepares. A *slot* counts queries and their durations for one tally.
+
+Servers here count as lent. Before this process says anything of itself, it calls
+`session.fast_sessions.settle`.
+
+Without the C form there is none (`AVAILABLE`), and nothing else changes.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+ASKS: Final = 0
+"""A client leaves; it has sent these bytes, if any, which are no request of the fast path."""
+RESUMES: Final = 1
+"""Client and server leave while a request is under way; the server has sent these bytes, if any."""
+RETURNS: Final = 2
+"""A server leaves that is idle; with the last request that it has served if that began with
+Parse."""
+REST: Final = 3
+"""A client's socket hasn't taken the end of an answer; it has left, or has to."""
+UNSENT: Final = 4
+"""As RESUMES, but the server's socket hasn't taken the end of the request."""
+
+Odd = tuple[int, int, Any, Any, bytes, float, bytes]
+"""One of the above, the descriptor that it is about (of the server for RETURNS and UNSENT), the
+client's owner and the server's or None, the last request or nothing, when that came (seconds of
+time.perf_counter()), and the bytes."""
+Collected = tuple[
+    list[tuple[int, int, int, int, int, float]], list[tuple[int, int, float, tuple[int, ...]]]
+]
+"""By group: its number, simple queries, extended ones, bytes from clients, to them, seconds that
+they have waited for servers. By slot: its number, queries, seconds, queries by bucket. All since
+the last time."""
+
+AVAILABLE: bool = False
+
+configure: Callable[[tuple[float, ...], bytes], None]
+"""Upper bounds of the buckets, and 256 flags: by which messages an answer is not plain."""
+turn: Callable[[int, int], list[int] | None]
+"""Serve what is ready in an epoll set, so many at once. None if that is all; else what is ready and
+not on the fast path (descriptor << 8 | events), and there may be something for `take_odd`."""
+open_group: Callable[[], int]
+close_group: Callable[[int], None]
+"""Nothing is recognised in it any more; its number is given again when the last has left."""
+forget: Callable[[int], None]
+"""What the group has learnt."""
+members: Callable[[int], int]
+"""How many clients and servers are in the group."""
+open_slot: Callable[[], int]
+learn: Callable[[int, bytes, int, bool], bool]
+"""Recognise requests of the group that are like this one, and count them in the slot; the flag:
+its text must be the very same. False if it can't be done."""
+add_client: Callable[[int, object, int], None]
+"""(descriptor, owner, group). The client must be idle."""
+add_waiting: Callable[[int, object, int, bytes, float], bool]
+"""The same for a client that waits for a server, with its request and when that came; false if the
+request isn't recognised. `add_server` must follow."""
+add_server: Callable[[int, object, int, bool], None]
+"""(descriptor, owner, group, whether others want its servers too). The server must be idle."""
+recall: Callable[[int, bool], tuple[object, bytes] | None]
+"""Take an idle server out of the group: its owner, and the last request that it has served if that
+began with Parse. None if there is none. The flag: others want the servers."""
+drop: Callable[[int], bool]
+"""Make the connection leave, as odd; false if it isn't here."""
+take_odd: Callable[[], list[Odd]]
+"""What has left since the last time, and why."""
+under_way: Callable[[float], list[int]]
+"""Descriptors of clients whose requests have come until then and are under way, or wait."""
+touched: Callable[[], list[tuple[object, float]]]
+"""Owners of clients that have asked for something since the last time, and when they last did."""
+collect: Callable[[], Collected]
+
+try:
+    from proxy.net import _fast_path
+except ImportError:
+    pass
+else:
+    AVAILABLE = True
+    configure, turn = _fast_path.configure, _fast_path.turn
+    open_group, close_group = _fast_path.open_group, _fast_path.close_group
+    forget, learn, open_slot = _fast_path.forget, _fast_path.learn, _fast_path.open_slot
+    add_client, add_server = _fast_path.add_client, _fast_path.add_server
+    add_waiting, members = _fast_path.add_waiting, _fast_path.members
+    recall, drop, take_odd = _fast_path.recall, _fast_path.drop, _fast_path.take_odd
+    under_way, touched = _fast_path.under_way, _fast_path.touched
+    collect = _fast_path.collect

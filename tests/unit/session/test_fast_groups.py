@@ -1,0 +1,337 @@
+"""The fast path's C code by itself: whatever leaves and comes back, everybody gets his own answer.
+
+Both ends of every connection are here. What leaves the fast path is relayed by the test, as a
+session would, and put back. The compiled form is that of the tree which PENSTOCK_TREE names, as in
+`make test-compiled`.
+"""
+
+import contextlib
+import importlib.util
+import os
+import random
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.net.fast_path import ASKS, RESUMES, RETURNS
+from proxy.session.relay import PLAIN
+from proxy.topology.counters import BUCKET_BOUNDS
+
+
+def _compiled() -> Any:
+    folder = Path(os.environ.get("PENSTOCK_TREE", "/nonexistent"), "proxy/net")
+    for file in folder.glob("_fast_path.*.so"):
+        spec = importlib.util.spec_from_file_location("_fast_path", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    return None
+
+
+fast_path = _compiled()
+pytestmark = pytest.mark.skipif(fast_path is None, reason="PENSTOCK_TREE names no compiled tree")
+
+CLIENTS, SERVERS = 7, 3
+
+
+def message(kind: bytes, body: bytes = b"") -> bytes:
+    return kind + struct.pack(">I", len(body) + 4) + body
+
+
+def simple(number: int) -> bytes:
+    return message(b"Q", b"SELECT v FROM t WHERE id = %d\0" % number)
+
+
+def extended(number: int) -> bytes:
+    value = b"%d" % number
+    bind = b"\0\0\0\0\0\1" + struct.pack(">I", len(value)) + value + b"\0\0"
+    parse = message(b"P", b"\0SELECT v FROM t WHERE id = $1\0\0\0")
+    return parse + message(b"B", bind) + message(b"E", bytes(5)) + message(b"S")
+
+
+def unknown(number: int) -> bytes:
+    return message(b"Q", b"SELECT w FROM t WHERE id = %d\0" % number)
+
+
+def number_in(request: bytes) -> int:
+    if request[:1] == b"Q":
+        return int(request[:-1].rpartition(b" ")[2])
+    return int(request[request.index(b"B\0\0\0") :].partition(b"\0E\0")[0][15:-1])
+
+
+def answer(number: int, padding: int = 0) -> bytes:
+    row = message(b"D", b"\0\1" + struct.pack(">I", padding) + b"x" * padding + b"%d" % number)
+    return row + message(b"C", b"SELECT 1\0") + message(b"Z", b"I")
+
+
+def number_of(reply: bytes) -> int:
+    end = reply.index(b"C\0\0\0\x0dSELECT")
+    digits = reply[:end].rpartition(b"x")[2] if b"x" in reply[:end] else reply[11:end]
+    return int(digits)
+
+
+@dataclass(eq=False)
+class End:
+    """A connection: ours, and the far end."""
+
+    own: socket.socket
+    far: socket.socket
+    inside: bool = False
+    asked: int = 0
+    """A client's: the number that it waits for."""
+    owes: bytes = b""
+    """A server's: what it has yet to send."""
+    held: bytes = b""
+    """A server's: what has come of an answer that the test relays, to `client`."""
+    client: "End | None" = None
+
+    @property
+    def descriptor(self) -> int:
+        return self.own.fileno()
+
+
+def pair() -> End:
+    own, far = socket.socketpair()
+    own.setblocking(False)
+    far.setblocking(False)
+    return End(own, far)
+
+
+@dataclass
+class World:
+    """Clients, servers, and the test as the session of all who have left."""
+
+    chance: random.Random
+    group: int
+    polled: select.epoll = field(default_factory=select.epoll)
+    clients: list[End] = field(default_factory=list)
+    servers: list[End] = field(default_factory=list)
+    waiting: list[tuple[End, bytes]] = field(default_factory=list)
+    """Clients outside, and their requests, for which there is no server yet."""
+    free: list[End] = field(default_factory=list)
+    """Servers outside that nobody has."""
+    number: int = 0
+    answered: int = 0
+    left: set[int] = field(default_factory=set)
+    """The ways in which somebody has left."""
+
+    def open(self) -> None:
+        for many, ends in ((CLIENTS, self.clients), (SERVERS, self.servers)):
+            for _ in range(many):
+                end = pair()
+                self.polled.register(end.descriptor, select.EPOLLIN)
+                ends.append(end)
+        self.free = list(self.servers)
+
+    def close(self) -> None:
+        for end in (*self.clients, *self.servers):
+            fast_path.drop(end.descriptor)
+            end.own.close()
+            end.far.close()
+        fast_path.take_odd()
+        fast_path.close_group(self.group)
+        self.polled.close()
+
+    # The far ends
+
+    def ask(self, client: End) -> None:
+        if client.asked:
+            return
+        self.number += 1
+        client.asked = self.number
+        form = self.chance.choice((simple, simple, extended, extended, unknown))
+        client.far.sendall(form(self.number))
+
+    def serve(self, server: End) -> None:
+        """Take a request; send an answer, or a part of one."""
+        with contextlib.suppress(BlockingIOError):
+            request = server.far.recv(65536)
+            assert not server.owes, "a second request before the answer to the first"
+            large = self.chance.random() < 0.1
+            server.owes = answer(number_in(request), 20_000 if large else 0)
+        if server.owes:
+            cut = len(server.owes)
+            if self.chance.random() < 0.2:
+                cut = self.chance.randrange(cut)
+            server.far.sendall(server.owes[:cut])
+            server.owes = server.owes[cut:]
+
+    def read(self, client: End) -> None:
+        with contextlib.suppress(BlockingIOError):
+            reply = client.far.recv(65536)
+            assert reply.endswith(message(b"Z", b"I"))
+            assert number_of(reply) == client.asked
+            client.asked = 0
+            self.answered += 1
+
+    # The test as a session
+
+    def enter(self, client: End) -> None:
+        if not client.inside:
+            client.inside = True
+            fast_path.add_client(client.descriptor, client, self.group)
+
+    def lend(self, server: End) -> None:
+        server.inside = True
+        fast_path.add_server(server.descriptor, server, self.group, bool(self.waiting))
+
+    def turn(self) -> None:
+        ready = fast_path.turn(self.polled.fileno(), 64)
+        if ready is None:
+            return
+        self.make_good()
+        for event in ready:
+            end = next(e for e in (*self.clients, *self.servers) if e.descriptor == event >> 8)
+            with contextlib.suppress(BlockingIOError):
+                self.relay(end, end.own.recv(65536))
+
+    def make_good(self) -> None:
+        for kind, descriptor, client, server, request, _, data in fast_path.take_odd():
+            self.left.add(kind)
+            if kind == ASKS:
+                client.inside = False
+                if data:
+                    self.relay(client, data)
+            elif kind == RESUMES:
+                client.inside = server.inside = False
+                assert number_in(request) == client.asked
+                server.client = client
+                if data:
+                    self.relay(server, data)
+            elif kind == RETURNS:
+                server.inside = False
+                assert descriptor == server.descriptor
+                self.let_go(server)
+            else:
+                raise AssertionError(f"sockets that take everything: {kind}")
+
+    def relay(self, end: End, data: bytes) -> None:
+        if end in self.clients:
+            self.waiting.append((end, data))
+            self.pair_up()
+            return
+        client = end.client
+        assert client is not None, "an answer to nobody"
+        end.held += data
+        if end.held.endswith(message(b"Z", b"I")):
+            client.own.sendall(end.held)
+            end.held, end.client = b"", None
+            self.enter(client)
+            self.let_go(end)
+
+    def let_go(self, server: End) -> None:
+        self.free.append(server)
+        self.pair_up()
+
+    def pair_up(self) -> None:
+        while self.waiting and self.free:
+            client, request = self.waiting.pop(0)
+            server = self.free.pop()
+            server.client = client
+            server.own.sendall(request)
+
+    def disturb(self) -> None:
+        """What a pool or the console may do at any time."""
+        what = self.chance.random()
+        if what < 0.3:
+            for server in list(self.free):
+                self.free.remove(server)
+                self.lend(server)
+        elif what < 0.5:
+            while (
+                recalled := fast_path.recall(self.group, self.chance.random() < 0.5)
+            ) is not None:
+                server = recalled[0]
+                assert isinstance(server, End)
+                server.inside = False
+                self.let_go(server)
+        elif what < 0.7:
+            fast_path.drop(self.chance.choice((*self.clients, *self.servers)).descriptor)
+            self.make_good()
+        elif what < 0.8 and self.waiting and self.free:
+            client, request = self.waiting[0]
+            if fast_path.add_waiting(client.descriptor, client, self.group, request, 0.0):
+                self.waiting.pop(0)
+                client.inside = True
+                self.lend(self.free.pop())
+        else:
+            for descriptor in fast_path.under_way(float("inf")):
+                fast_path.drop(descriptor)
+            self.make_good()
+
+
+@pytest.fixture(params=range(12))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    fast_path.configure(BUCKET_BOUNDS, PLAIN)
+    group, slot = fast_path.open_group(), fast_path.open_slot()
+    assert fast_path.learn(group, simple(1), slot, False)
+    assert fast_path.learn(group, extended(1), slot, False)
+    world = World(random.Random(request.param), group)
+    world.open()
+    yield world
+    world.close()
+    assert fast_path.members(group) == 0
+
+
+def test_everybody_gets_his_own_answer(world: World) -> None:
+    for client in world.clients:
+        world.enter(client)
+    for server in list(world.free):
+        world.free.remove(server)
+        world.lend(server)
+    for _ in range(3000):
+        world.ask(world.chance.choice(world.clients))
+        world.turn()
+        world.serve(world.chance.choice(world.servers))
+        world.read(world.chance.choice(world.clients))
+        if world.chance.random() < 0.1:
+            world.disturb()
+    for _ in range(200):  # to the end
+        world.turn()
+        for server in world.servers:
+            world.serve(server)
+        for client in world.clients:
+            world.read(client)
+    assert [client.asked for client in world.clients] == [0] * CLIENTS
+    assert world.answered > 500
+    assert world.left == {ASKS, RESUMES, RETURNS}
+
+
+def test_what_has_been_relayed_is_counted(world: World) -> None:
+    client, server = world.clients[0], world.servers[0]
+    fast_path.collect()
+    world.enter(client)
+    world.lend(server)
+    for number, form in enumerate((simple, extended, extended), 1):
+        client.asked = number
+        client.far.sendall(form(number))
+        world.turn()
+        server.far.sendall(answer(number_in(server.far.recv(65536))))
+        world.turn()
+        world.read(client)
+    ((group, simples, extendeds, _, out, _),), ((_, count, seconds, buckets),) = fast_path.collect()
+    assert (group, simples, extendeds, count, sum(buckets)) == (world.group, 1, 2, 3, 3)
+    assert out == 3 * len(answer(1))
+    assert 0 < seconds < 10
+    assert [owner for owner, _ in fast_path.touched()] == [client]
+    assert fast_path.touched() == []
+
+
+def test_other_plans_end_what_is_known(world: World) -> None:
+    client, server = world.clients[0], world.servers[0]
+    world.enter(client)
+    world.lend(server)
+    fast_path.forget(world.group)
+    client.far.sendall(simple(1))
+    assert fast_path.turn(world.polled.fileno(), 64) == []
+    ((kind, _, owner, _, _, _, data),) = fast_path.take_odd()
+    assert (kind, owner, data) == (ASKS, client, simple(1))
+    client.inside = False
