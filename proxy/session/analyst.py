@@ -17,6 +17,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 import structlog
@@ -28,6 +29,11 @@ from proxy.sql.statement import Analysis
 log = structlog.get_logger(__name__)
 
 _LENGTH: Final = 4
+_NICE: Final = 10
+"""What has to be analysed is waited for by some; the other process serves everybody."""
+_PAUSE: Final = 99
+"""For so many times as long as a text has taken here none is analysed here: a hundredth of the time
+at most."""
 _FIRST_OTHER_DESCRIPTOR: Final = 3
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 """What is meant for the process beside; its end is the end of this one's socket."""
@@ -46,6 +52,17 @@ class Analyst(ChannelProtocol):
         self._waiting: dict[str, list[Analysed]] = {}
         """Who waits, by text."""
         self._data = b""
+        self._next_here = 0.0
+        """Until then everything is analysed in the other process."""
+
+    @property
+    def has_time_here(self) -> bool:
+        """Whether this process has analysed little enough lately to analyse a short text itself."""
+        return perf_counter() >= self._next_here
+
+    def note_here(self, begun: float, ended: float) -> None:
+        """A text was analysed here, between these times of time.perf_counter()."""
+        self._next_here = ended + _PAUSE * (ended - begun)
 
     def fork(self) -> None:
         """Start the process. To be called while this one has one thread and no event loop."""
@@ -121,6 +138,7 @@ def _serve(sock: socket.socket) -> None:
     """The other process: all that it ever does."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICE)
     descriptor = sock.fileno()
     os.closerange(_FIRST_OTHER_DESCRIPTOR, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))

@@ -1,5 +1,6 @@
 """Statements whose analysis takes long: nobody else waits for it, whatever becomes of it."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ def standing_still(proxy: Proxy) -> Iterator[None]:
 
 async def test_others_are_served_meanwhile(crowded: Proxy) -> None:
     async with client(crowded) as one, client(crowded) as other:
+        assert (await other.query("SELECT 1")).value == "1"
+        await asyncio.sleep(4.0)  # until it has time again for a text that is new
         with standing_still(crowded):
             one.send(query(long_statement()))
             assert (await other.query("SELECT 1")).value == "1"
