@@ -34,6 +34,8 @@ _NICE: Final = 10
 _PAUSE: Final = 99
 """For so many times as long as a text has taken here none is analysed here: a hundredth of the time
 at most."""
+_LONGEST_PAUSE: Final = 0.5
+"""Seconds: what takes so long was held up by something else."""
 _FIRST_OTHER_DESCRIPTOR: Final = 3
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 """What is meant for the process beside; its end is the end of this one's socket."""
@@ -62,7 +64,7 @@ class Analyst(ChannelProtocol):
 
     def note_here(self, begun: float, ended: float) -> None:
         """A text was analysed here, between these times of time.perf_counter()."""
-        self._next_here = ended + _PAUSE * (ended - begun)
+        self._next_here = ended + min(_PAUSE * (ended - begun), _LONGEST_PAUSE)
 
     def fork(self) -> None:
         """Start the process. To be called while this one has one thread and no event loop."""

@@ -44,8 +44,8 @@ def test_batches_hold_no_more_than_came(data: bytes, points: list[int]) -> None:
             intake.append(piece)
             while (batch := intake.next()) is not None:
                 payloads += len(batch.payload)
-    # A Sync is added where none came, and a name where the client has no unnamed statement: 13 bytes
-    # to a message of 7 at least.
+    # A Sync is added where none came, and a name where the client has no unnamed statement: 13
+    # bytes to a message of 7 at least.
     assert payloads <= 3 * len(data) + 64
 
 
