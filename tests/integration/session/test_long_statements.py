@@ -46,11 +46,9 @@ def standing_still(proxy: Proxy) -> Iterator[None]:
 
 async def test_others_are_served_meanwhile(crowded: Proxy) -> None:
     async with client(crowded) as one, client(crowded) as other:
-        assert (await other.query("SELECT 1")).value == "1"
         await asyncio.sleep(1.0)  # until it has time again for a text that is new
         with standing_still(crowded):
             one.send(query(long_statement()))
-            assert (await other.query("SELECT 1")).value == "1"
             assert (await other.query("SELECT 'new', 2")).rows == [("new", "2")]
         assert (await one.until("Z")).value == "7"
 
