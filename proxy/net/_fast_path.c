@@ -52,6 +52,7 @@ typedef struct {
     Text *texts;
     size_t texts_room, texts_count;
     int members; /* places in this group */
+    int crowded; /* no server is to be had elsewhere either: who finds none free waits here */
     int wanted;  /* others wait for its servers: give them back, */
     int owed;    /* the next one at once, as the last was not */
     int closed;
@@ -401,7 +402,8 @@ static int client_ready(Place *place, int descriptor, uint32_t events, PyObject 
     if (got < 0)
         return dismiss(descriptor, ASKS, NULL, 0) && leave_to_python(others, descriptor, events);
     if (got == 0) return 1;
-    int slot = group->servers && got < BLOCK ? recognised(group, data, got) : -1;
+    int may_have = group->idle_count || (group->crowded && group->servers);
+    int slot = may_have && got < BLOCK ? recognised(group, data, got) : -1;
     if (slot < 0) return dismiss(descriptor, ASKS, data, got);
     if (!keep_request(place, data, got)) return PyErr_NoMemory() != NULL;
     place->slot = slot;
@@ -677,6 +679,7 @@ static PyObject *add_waiting(PyObject *module, PyObject *const *arguments, Py_ss
     if (place == NULL) return NULL;
     place->slot = slot;
     place->started = started;
+    group->crowded = 1;
     if (!keep_request(place, request, size) || !enqueue(group, descriptor, monotonic())) {
         Py_DECREF(vacate(descriptor));
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
@@ -722,6 +725,25 @@ static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t
     return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
 }
 
+static int append_number(PyObject *list, long value) {
+    PyObject *number = PyLong_FromLong(value);
+    if (number == NULL) return 0;
+    int failed = PyList_Append(list, number);
+    Py_DECREF(number);
+    return !failed;
+}
+
+static PyObject *uncrowd(PyObject *module, PyObject *number) {
+    (void)module;
+    Group *group = take_group(number);
+    if (group == NULL) return NULL;
+    group->crowded = 0;
+    PyObject *found = PyList_New(0);
+    for (int at = 0; at < group->queue_count && found != NULL; at++)
+        if (!append_number(found, group->queue[at])) Py_CLEAR(found);
+    return found;
+}
+
 static PyObject *drop(PyObject *module, PyObject *number) {
     (void)module;
     int descriptor;
@@ -738,14 +760,6 @@ static PyObject *take_odd(PyObject *module, PyObject *ignored) {
     PyObject *taken = odd;
     odd = fresh;
     return taken;
-}
-
-static int append_number(PyObject *list, long value) {
-    PyObject *number = PyLong_FromLong(value);
-    if (number == NULL) return 0;
-    int failed = PyList_Append(list, number);
-    Py_DECREF(number);
-    return !failed;
 }
 
 static PyObject *under_way(PyObject *module, PyObject *time) {
@@ -840,6 +854,7 @@ static PyMethodDef functions[] = {
     {"add_waiting", FAST(add_waiting)},
     {"add_server", FAST(add_server)},
     {"recall", FAST(recall)},
+    {"uncrowd", uncrowd, METH_O, NULL},
     {"drop", drop, METH_O, NULL},
     {"take_odd", take_odd, METH_NOARGS, NULL},
     {"under_way", under_way, METH_O, NULL},

@@ -9,8 +9,9 @@ Anything else makes a connection leave, with the other end of what is under way,
 goes on as if it had done it all: it is the only place where things are decided.
 
 There are *groups* of clients and servers that fit together: one pool, one state of settings, one
-set of plans. A client's request goes to the server of its group that was used last, or waits for
-one; those who wait here and those who wait for the same servers elsewhere take turns. Requests are
+set of plans. A client's request goes to the server of its group that was used last. If none is free
+it leaves, for there may be one elsewhere; but in a group that is *crowded* it waits: those who wait
+here and those who wait for the same servers elsewhere take turns. Requests are
 recognised by what plans are kept by: the text's skeleton (see `sql.skeleton`), the text, or what
 Parse prepares. A *slot* counts queries and their durations for one tally.
 
@@ -68,12 +69,14 @@ add_client: Callable[[int, object, int], None]
 """(descriptor, owner, group). The client must be idle."""
 add_waiting: Callable[[int, object, int, bytes, float], bool]
 """The same for a client that waits for a server, with its request and when that came; false if the
-request isn't recognised. `add_server` must follow."""
+request isn't recognised. The group is crowded from now on. `add_server` must follow."""
 add_server: Callable[[int, object, int, bool], None]
 """(descriptor, owner, group, whether others want its servers too). The server must be idle."""
 recall: Callable[[int, bool], tuple[object, bytes] | None]
 """Take an idle server out of the group: its owner, and the last request that it has served if that
 began with Parse. None if there is none. The flag: others want the servers."""
+uncrowd: Callable[[int], list[int]]
+"""The group is not crowded any more; descriptors of the clients that wait in it, to be dropped."""
 drop: Callable[[int], bool]
 """Make the connection leave, as odd; false if it isn't here."""
 take_odd: Callable[[], list[Odd]]
@@ -96,5 +99,6 @@ else:
     add_client, add_server = _fast_path.add_client, _fast_path.add_server
     add_waiting, members = _fast_path.add_waiting, _fast_path.members
     recall, drop, take_odd = _fast_path.recall, _fast_path.drop, _fast_path.take_odd
+    uncrowd = _fast_path.uncrowd
     under_way, touched = _fast_path.under_way, _fast_path.touched
     collect = _fast_path.collect

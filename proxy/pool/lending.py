@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.config.settings import PoolSettings
 from proxy.net import fast_path
+from proxy.net.channel import poller
 from proxy.pool.backend import Backend, Borrower
 from proxy.pool.connections import Connections, Login, settings_of
 from proxy.pool.exchange import Exchange
@@ -76,6 +77,7 @@ class Lending(Connections):
         self._resting = self._stale if always else self._idle
         self._next = 0 if self.settings.mode == "session" else -1
         self._look_out()
+        self.uncrowd()
 
     @property
     def idle_count(self) -> int:
@@ -193,6 +195,15 @@ class Lending(Connections):
         else:
             backend.idle_since = self._now
             self._resting.append(backend)
+            if self.fast_groups:
+                self.uncrowd()
+
+    def uncrowd(self) -> None:
+        """A connection is to be had now, or may be opened: who waits on the fast path may not know
+        of it there."""
+        for group in list(self.fast_groups):
+            for descriptor in fast_path.uncrowd(group):
+                poller().take_back(descriptor)
 
     def must_close(self, backend: Backend) -> bool:
         """Whether this connection is closed as soon as it is released."""
@@ -310,6 +321,8 @@ class Lending(Connections):
         for place in (self._idle, self._stale, self._aside):
             if backend in place:
                 place.remove(backend)
+        if self.fast_groups:
+            self.uncrowd()
 
     def _refuse_all(self, error: PgError) -> None:
         waiting, self._waiting = self._waiting, OrderedDict()

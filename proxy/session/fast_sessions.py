@@ -47,6 +47,7 @@ class Group(Borrower):
         self.pool = pool
         self.plans = plans
         self.settings = settings
+        pool.uncrowd()  # servers may become free here that are not for the others
         self.number = fast_path.open_group()
         pool.fast_groups.append(self.number)
         plans.fast_groups.append(self.number)
@@ -104,6 +105,8 @@ def enter(link: Link, backend: Backend) -> bool:
 def _let_in(group: Group) -> int:
     """Have those who are next in the pool's queue wait here, as far as they fit in; how many."""
     pool, count = group.pool, 0
+    if pool.size < pool.settings.size or len(pool.fast_groups) > 1:
+        return 0  # who waits has a connection opened; or one may become free that is not for here
     while (borrower := pool.next_waiting()) is not None:
         if not isinstance(borrower, Link):
             break

@@ -311,6 +311,21 @@ async def test_who_waits_for_a_server(filled: Database, tmp_path: Path) -> None:
             one.vanish()
 
 
+async def test_nobody_waits_while_a_server_is_to_be_had(filled: Database, tmp_path: Path) -> None:
+    """One is held up: the others get another, one that is idle or one that is opened for them."""
+    with serving(filled, tmp_path) as proxy:
+        one, other, third = await warm(proxy, 3)
+        with locked(filled):
+            await hold_up(one, filled, 1)
+            for _ in range(3):
+                for client in (other, third):
+                    began = time.monotonic()
+                    assert (await client.query("SELECT 1")).value == "1"
+                    assert time.monotonic() - began < 10  # never for the lock
+                await asyncio.to_thread(metric, proxy, "penstock_queries_total")
+        assert (await one.until("Z")).value == "v1"
+
+
 def pools_of(proxy: Proxy) -> list[tuple[int, int]]:
     """(clients that have a server, clients that wait for one) of the database's pools in use."""
     with console(proxy) as admin:

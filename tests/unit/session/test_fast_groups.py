@@ -232,7 +232,13 @@ class World:
         self.pair_up()
 
     def pair_up(self) -> None:
-        while self.waiting and self.free:
+        while self.waiting:
+            recalled = None if self.free else fast_path.recall(self.group, True)
+            if recalled is not None:
+                recalled[0].inside = False
+                self.free.append(recalled[0])
+            if not self.free:
+                break
             client, request = self.waiting.pop(0)
             server = self.free.pop()
             server.client = client
