@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from tests.databases import Database, superuser_connection
+from tests.integration.admin.operating import operator, rows
 from tests.integration.cache.feed.feeds import eventually, metric
 from tests.integration.session.raw import (
     SYNC,
@@ -328,35 +329,27 @@ async def test_nobody_waits_while_a_server_is_to_be_had(filled: Database, tmp_pa
 
 def pools_of(proxy: Proxy) -> list[tuple[int, int]]:
     """(clients that have a server, clients that wait for one) of the database's pools in use."""
-    with console(proxy) as admin:
-        cursor = admin.execute("SHOW POOLS")
-        assert cursor.description is not None
-        names = [column.name for column in cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    own = [row for row in rows if row["database"] == proxy.database.name]
+    own = of_database(proxy, "SHOW POOLS")
     return [(row["cl_active"], row["cl_waiting"]) for row in own if row["cl_waiting"]]
 
 
-def console(proxy: Proxy) -> psycopg.Connection[Any]:
-    return psycopg.connect(proxy.dsn("penstock"), autocommit=True, prepare_threshold=None)
+def of_database(proxy: Proxy, command: str) -> list[dict[str, Any]]:
+    """What the console says of the test's database."""
+    with operator(proxy) as console:
+        return [one for one in rows(console, command) if one["database"] == proxy.database.name]
 
 
 async def test_the_console_sees_all(plain: Proxy, client: RawClient) -> None:
     with locked(plain.database):
         await hold_up(client, plain.database, 1)
-        with console(plain) as admin:
-            cursor = admin.execute("SHOW CLIENTS")
-            assert cursor.description is not None
-            names = [column.name for column in cursor.description]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        own = [row for row in rows if row["database"] == plain.database.name]
+        own = await asyncio.to_thread(of_database, plain, "SHOW CLIENTS")
         assert [row["state"] for row in own] == ["active"]
     assert (await client.until("Z")).value == "v1"
 
 
 async def test_pause_and_resume(plain: Proxy) -> None:
     clients = await warm(plain, 3)
-    with console(plain) as admin:
+    with operator(plain) as admin:
         admin.execute(f'PAUSE "{plain.database.name}"'.encode())
         clients[0].send(query(text_of(8)))
         assert await clients[0].silent(0.3)
@@ -406,7 +399,7 @@ def test_pgbench_through_reloads(filled: Database, plain: Proxy) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with console(plain) as admin, psycopg.connect(plain.dsn(), autocommit=True) as other:
+    with operator(plain) as admin, psycopg.connect(plain.dsn(), autocommit=True) as other:
         while pgbench.poll() is None:
             admin.execute("SHOW CLIENTS").fetchall()
             admin.execute("SHOW STATS").fetchall()

@@ -6,15 +6,12 @@ session would, and put back. The compiled form is that of the tree which PENSTOC
 """
 
 import contextlib
-import importlib.util
-import os
 import random
 import select
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,22 +19,10 @@ import pytest
 from proxy.net.fast_path import ASKS, RESUMES, RETURNS
 from proxy.session.relay import PLAIN
 from proxy.topology.counters import BUCKET_BOUNDS
+from tests.compiled import compiled_module, needs
 
-
-def _compiled() -> Any:
-    folder = Path(os.environ.get("PENSTOCK_TREE", "/nonexistent"), "proxy/net")
-    for file in folder.glob("_fast_path.*.so"):
-        spec = importlib.util.spec_from_file_location("_fast_path", file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    return None
-
-
-fast_path = _compiled()
-pytestmark = pytest.mark.skipif(fast_path is None, reason="PENSTOCK_TREE names no compiled tree")
+fast_path: Any = compiled_module("net", "_fast_path")
+pytestmark = needs(fast_path)
 
 CLIENTS, SERVERS = 7, 3
 

@@ -3,11 +3,7 @@
 The compiled form is that of the tree which PENSTOCK_TREE names, as in `make test-compiled`.
 """
 
-import importlib.util
-import os
 import re
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.sql.normalise import shape
 from proxy.sql.skeleton import LONGEST, fits, skeleton_in_python
+from tests.compiled import compiled_module, needs
 
 _pieces = st.sampled_from(
     [
@@ -28,23 +25,11 @@ _pieces = st.sampled_from(
 _texts = st.lists(_pieces, max_size=14).map("".join)
 _statements = _texts.map(lambda text: "SELECT " + text)
 
-
-def _compiled() -> ModuleType | None:
-    folder = Path(os.environ.get("PENSTOCK_TREE", "/nonexistent"), "proxy/sql")
-    for file in folder.glob("_skeleton.*.so"):
-        spec = importlib.util.spec_from_file_location("_skeleton", file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    return None
+COMPILED = compiled_module("sql", "_skeleton")
+needs_compiled = needs(COMPILED)
 
 
-COMPILED = _compiled()
-
-
-@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
+@needs_compiled
 @given(_texts | st.text(max_size=40))
 @example("1")
 @example("1 " * (LONGEST // 2))
@@ -56,7 +41,7 @@ def test_both_forms_do_the_same(text: str) -> None:
     assert COMPILED.skeleton(encoded) == skeleton_in_python(encoded)
 
 
-@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
+@needs_compiled
 def test_the_compiled_form_takes_bytes_alone() -> None:
     assert COMPILED is not None
     with pytest.raises(TypeError, match="bytes"):

@@ -3,16 +3,12 @@
 The compiled form is that of the tree which PENSTOCK_TREE names, as in `make test-compiled`.
 """
 
-import importlib.util
-import os
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire import scan
+from tests.compiled import compiled_module, needs
 
 NONE = bytes(256)
 ERRORS = bytes(kind == ord("E") for kind in range(256))
@@ -115,24 +111,11 @@ texts = st.builds(
     st.integers(0, 4),
 )
 
-
-def compiled() -> ModuleType | None:
-    for file in Path(os.environ.get("PENSTOCK_TREE", "/nonexistent"), "proxy/wire").glob(
-        "_scan.*.so"
-    ):
-        spec = importlib.util.spec_from_file_location("_scan", file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    return None
+COMPILED = compiled_module("wire", "_scan")
+needs_compiled = needs(COMPILED)
 
 
-COMPILED = compiled()
-
-
-@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
+@needs_compiled
 @given(texts, st.integers(0, 40))
 def test_both_forms_give_the_same(data: bytes, position: int) -> None:
     assert COMPILED is not None
@@ -143,7 +126,7 @@ def test_both_forms_give_the_same(data: bytes, position: int) -> None:
     )
 
 
-@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
+@needs_compiled
 @given(st.binary(max_size=40), st.integers(0, 40), st.integers(0, 40), st.binary(max_size=9))
 def test_both_forms_rename_alike(rest: bytes, start: int, old: int, name: bytes) -> None:
     assert COMPILED is not None
@@ -157,7 +140,7 @@ def test_both_forms_rename_alike(rest: bytes, start: int, old: int, name: bytes)
         assert COMPILED.renamed(data, start, end, old, name) == expected
 
 
-@pytest.mark.skipif(COMPILED is None, reason="PENSTOCK_TREE names no compiled tree")
+@needs_compiled
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
