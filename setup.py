@@ -227,7 +227,7 @@ def _in_c(module: str) -> Extension:
     return Extension(
         "proxy." + module.replace("/", "."),
         [f"proxy/{module}.c"],
-        depends=["proxy/wire/_messages.h", "proxy/sql/_skeleton.h"],
+        depends=[str(one) for one in Path("proxy").rglob("*.h")],
         extra_compile_args=["-O2", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
     )
 

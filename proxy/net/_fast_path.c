@@ -1,15 +1,16 @@
 /* The fast path: `proxy/net/fast_path.py` says what it does and what each function is for. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 
+#include "../_arguments.h"
 #include "../sql/_skeleton.h"
 #include "../wire/_messages.h"
+#include "_sockets.h"
 
 #define MOST_EVENTS 256
 #define ROUNDS 8          /* before others get their turn */
@@ -283,13 +284,17 @@ static int dismiss(int descriptor, int kind, const char *data, Py_ssize_t size) 
 
 /* The round */
 
-static int leave_to_python(PyObject **others, int descriptor, uint32_t events) {
-    if (*others == NULL && (*others = PyList_New(0)) == NULL) return 0;
-    PyObject *number = PyLong_FromLongLong((long long)descriptor << 8 | (events & 0xff));
+static int append_number(PyObject *list, long long value) {
+    PyObject *number = PyLong_FromLongLong(value);
     if (number == NULL) return 0;
-    int failed = PyList_Append(*others, number);
+    int failed = PyList_Append(list, number);
     Py_DECREF(number);
     return !failed;
+}
+
+static int leave_to_python(PyObject **others, int descriptor, uint32_t events) {
+    if (*others == NULL && (*others = PyList_New(0)) == NULL) return 0;
+    return append_number(*others, (long long)descriptor << 8 | (events & 0xff));
 }
 
 static int send_one(Outgoing *one) {
@@ -322,13 +327,20 @@ static void send_later(int descriptor, int is_client, const char *data, Py_ssize
     one->size = size;
 }
 
-/* Bytes received into the arena; 0: none yet, -1: the end or an error, for the long way to find. */
-static Py_ssize_t take_in(int descriptor, char **data) {
-    if (ARENA - arena_used < BLOCK && !send_all()) return -2;
-    *data = arena + arena_used;
-    ssize_t got = recv(descriptor, *data, BLOCK, MSG_DONTWAIT);
-    if (got > 0) return got;
-    return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) ? 0 : -1;
+/* What is ready of a connection, received into the arena: so many bytes, or 0 if there is nothing
+ * more to do, or -1 for an error. One that is not `due` to send anything, and whatever is not simply
+ * bytes, leaves: the long way finds what it is. */
+static Py_ssize_t take_in(int descriptor, int due, uint32_t events, PyObject **others,
+                          char **data) {
+    if (due && !(events & ~(uint32_t)EPOLLIN)) {
+        if (ARENA - arena_used < BLOCK && !send_all()) return -1;
+        *data = arena + arena_used;
+        ssize_t got = recv(descriptor, *data, BLOCK, MSG_DONTWAIT);
+        if (got > 0) return got;
+        if (got < 0 && would_block()) return 0;
+    }
+    return dismiss(descriptor, ASKS, NULL, 0) && leave_to_python(others, descriptor, events) ? 0
+                                                                                             : -1;
 }
 
 static int keep_request(Place *place, const char *data, Py_ssize_t size) {
@@ -394,14 +406,9 @@ static int go_on(Group *group, int server_at, double now) {
 static int client_ready(Place *place, int descriptor, uint32_t events, PyObject **others,
                         double now) {
     Group *group = &groups[place->group];
-    if (place->peer >= 0 || place->since || events & ~(uint32_t)EPOLLIN)
-        return dismiss(descriptor, ASKS, NULL, 0) && leave_to_python(others, descriptor, events);
     char *data;
-    Py_ssize_t got = take_in(descriptor, &data);
-    if (got == -2) return 0;
-    if (got < 0)
-        return dismiss(descriptor, ASKS, NULL, 0) && leave_to_python(others, descriptor, events);
-    if (got == 0) return 1;
+    Py_ssize_t got = take_in(descriptor, place->peer < 0 && !place->since, events, others, &data);
+    if (got <= 0) return got == 0;
     int may_have = group->idle_count || (group->crowded && group->servers);
     int slot = may_have && got < BLOCK ? recognised(group, data, got) : -1;
     if (slot < 0) return dismiss(descriptor, ASKS, data, got);
@@ -432,14 +439,9 @@ static void count(Group *group, Place *client, Py_ssize_t answer, double now) {
 static int server_ready(Place *place, int descriptor, uint32_t events, PyObject **others,
                         double now) {
     Group *group = &groups[place->group];
-    if (place->peer < 0 || place->unsent || events & ~(uint32_t)EPOLLIN)
-        return dismiss(descriptor, ASKS, NULL, 0) && leave_to_python(others, descriptor, events);
     char *data;
-    Py_ssize_t got = take_in(descriptor, &data);
-    if (got == -2) return 0;
-    if (got < 0)
-        return dismiss(descriptor, ASKS, NULL, 0) && leave_to_python(others, descriptor, events);
-    if (got == 0) return 1;
+    Py_ssize_t got = take_in(descriptor, place->peer >= 0 && !place->unsent, events, others, &data);
+    if (got <= 0) return got == 0;
     if (got == BLOCK || status_of((unsigned char *)data, got, 0, noteworthy) != 'I')
         return dismiss(descriptor, ASKS, data, got);
     Place *client = places[place->peer];
@@ -457,15 +459,9 @@ static int serve(int descriptor, uint32_t events, PyObject **others, double now)
     return server_ready(place, descriptor, events, others, now);
 }
 
-static int two_arguments(Py_ssize_t count) {
-    if (count == 2) return 1;
-    PyErr_Format(PyExc_TypeError, "2 arguments expected, not %zd", count);
-    return 0;
-}
-
 static PyObject *turn(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    if (!two_arguments(count)) return NULL;
+    if (!arguments_are(count, 2)) return NULL;
     int set = PyObject_AsFileDescriptor(arguments[0]);
     if (set < 0) return NULL;
     long limit = PyLong_AsLong(arguments[1]);
@@ -514,7 +510,7 @@ static Group *take_group(PyObject *object) {
 
 static PyObject *configure(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    if (!two_arguments(count)) return NULL;
+    if (!arguments_are(count, 2)) return NULL;
     if (!PyTuple_Check(arguments[0]) || PyTuple_GET_SIZE(arguments[0]) > MOST_BOUNDS ||
         !PyBytes_CheckExact(arguments[1]) || PyBytes_GET_SIZE(arguments[1]) != KINDS) {
         PyErr_SetString(PyExc_TypeError, "a tuple of bounds and a table of 256 bytes expected");
@@ -714,7 +710,7 @@ static PyObject *add_server(PyObject *module, PyObject *const *arguments, Py_ssi
 
 static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    if (!two_arguments(count)) return NULL;
+    if (!arguments_are(count, 2)) return NULL;
     Group *group = take_group(arguments[0]);
     int wanted = PyObject_IsTrue(arguments[1]);
     if (group == NULL || wanted < 0) return NULL;
@@ -723,14 +719,6 @@ static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t
     int descriptor = group->idle[0]; /* the longest unused: the pool keeps them in that order */
     PyObject *request = request_of(places[descriptor]);
     return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
-}
-
-static int append_number(PyObject *list, long value) {
-    PyObject *number = PyLong_FromLong(value);
-    if (number == NULL) return 0;
-    int failed = PyList_Append(list, number);
-    Py_DECREF(number);
-    return !failed;
 }
 
 static PyObject *uncrowd(PyObject *module, PyObject *number) {

@@ -2,24 +2,16 @@
  * and holds the same in Python. The sockets never block, so the interpreter's lock is kept. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <errno.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "../_arguments.h"
+#include "_sockets.h"
+
 #define SMALL 4096
-#define MOST_EVENTS 256
-
-static int would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
-
-static int two_arguments(Py_ssize_t count, const char *name) {
-    if (count == 2) return 1;
-    PyErr_Format(PyExc_TypeError, "%s takes 2 arguments, not %zd", name, count);
-    return 0;
-}
 
 static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    if (!two_arguments(count, "receive")) return NULL;
+    if (!arguments_are(count, 2)) return NULL;
     int descriptor = (int)PyLong_AsLong(arguments[0]);
     Py_ssize_t size = PyLong_AsSsize_t(arguments[1]);
     if (PyErr_Occurred()) return NULL;
@@ -45,7 +37,7 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
 
 static PyObject *send_some(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    if (!two_arguments(count, "send")) return NULL;
+    if (!arguments_are(count, 2)) return NULL;
     int descriptor = (int)PyLong_AsLong(arguments[0]);
     if (descriptor == -1 && PyErr_Occurred()) return NULL;
     ssize_t sent;
@@ -65,38 +57,9 @@ static PyObject *send_some(PyObject *module, PyObject *const *arguments, Py_ssiz
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-static PyObject *ready(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    (void)module;
-    if (!two_arguments(count, "ready")) return NULL;
-    int set = PyObject_AsFileDescriptor(arguments[0]);
-    if (set < 0) return NULL;
-    long limit = PyLong_AsLong(arguments[1]);
-    if (limit == -1 && PyErr_Occurred()) return NULL;
-    struct epoll_event events[MOST_EVENTS];
-    if (limit < 1 || limit > MOST_EVENTS) limit = MOST_EVENTS;
-    int found = epoll_wait(set, events, (int)limit, 0);
-    if (found < 0) {
-        if (errno != EINTR) return PyErr_SetFromErrno(PyExc_OSError);
-        found = 0;
-    }
-    PyObject *list = PyList_New(found);
-    if (list == NULL) return NULL;
-    for (int i = 0; i < found; i++) {
-        long long descriptor = events[i].data.fd;
-        PyObject *number = PyLong_FromLongLong(descriptor << 8 | (events[i].events & 0xff));
-        if (number == NULL) {
-            Py_DECREF(list);
-            return NULL;
-        }
-        PyList_SET_ITEM(list, i, number);
-    }
-    return list;
-}
-
 static PyMethodDef functions[] = {
     {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL, NULL},
     {"send", (PyCFunction)(void (*)(void))send_some, METH_FASTCALL, NULL},
-    {"ready", (PyCFunction)(void (*)(void))ready, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

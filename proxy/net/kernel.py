@@ -1,7 +1,8 @@
 """Non-blocking socket calls of the data path, in C where it was compiled (`_kernel.c`).
 
-Python's own give up and take back the interpreter's lock at each call, and make a tuple for each
-event: together as much again as the session's logic for a small query. Both forms do the same.
+Python's own give up and take back the interpreter's lock at each call: together as much again as
+the session's logic for a small query. Both forms do the same. `ready` is for where there is no fast
+path, which asks by itself.
 """
 
 import select
@@ -30,7 +31,7 @@ def send_in_python(descriptor: int, data: bytes | memoryview) -> int:
         return 0
 
 
-def ready_in_python(polled: select.epoll, limit: int) -> list[int]:
+def ready(polled: select.epoll, limit: int) -> list[int]:
     """What is ready now: descriptor << 8 | events, `limit` of them at most. Raises OSError."""
     found = polled.poll(0, min(limit, MOST_EVENTS))
     return [descriptor << 8 | (events & _EVENTS) for descriptor, events in found]
@@ -38,11 +39,10 @@ def ready_in_python(polled: select.epoll, limit: int) -> list[int]:
 
 receive: Callable[[int, int], bytes | None] = receive_in_python
 send: Callable[[int, bytes | memoryview], int] = send_in_python
-ready: Callable[[select.epoll, int], list[int]] = ready_in_python
 
 try:
     from proxy.net import _kernel
 except ImportError:
     pass
 else:
-    receive, send, ready = _kernel.receive, _kernel.send, _kernel.ready
+    receive, send = _kernel.receive, _kernel.send

@@ -1,4 +1,5 @@
 /* Loops over messages: `proxy/wire/scan.py` says what each does and holds the same in Python. */
+#include "../_arguments.h"
 #include "_messages.h"
 
 static int take_bytes(PyObject *object, const unsigned char **data, Py_ssize_t *size) {
@@ -15,12 +16,6 @@ static int take_position(PyObject *object, Py_ssize_t *position) {
     *position = PyLong_AsSsize_t(object);
     if (*position >= 0) return 1;
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a position is not negative");
-    return 0;
-}
-
-static int arguments_are(Py_ssize_t count, Py_ssize_t wanted) {
-    if (count == wanted) return 1;
-    PyErr_Format(PyExc_TypeError, "%zd arguments expected, not %zd", wanted, count);
     return 0;
 }
 
