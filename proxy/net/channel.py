@@ -254,7 +254,7 @@ class Channel:
         polled.add(self._descriptor, self)
 
     @property
-    def fast(self) -> int:
+    def fast_descriptor(self) -> int:
         """The descriptor with which it may take the fast path now; -1: it may not."""
         busy = self._out or self._closing or self._arrived or not self._reading
         busy = busy or not self._poller.fast

@@ -83,7 +83,7 @@ class TlsChannel(Channel):
         self.secured = False
 
     @property
-    def fast(self) -> int:
+    def fast_descriptor(self) -> int:
         return -1
 
     def set_protocol(self, protocol: ChannelProtocol) -> None:

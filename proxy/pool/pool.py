@@ -236,11 +236,6 @@ class Pool(Lending):
         self.grow()
 
     @property
-    def is_over(self) -> bool:
-        """It is being closed: nobody new will be lent anything."""
-        return self._closing
-
-    @property
     def released(self) -> bool:
         """Whether no connection is lent, nor being made."""
         return not self._connecting and not any(one.in_use for one in self.backends)

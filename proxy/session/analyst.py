@@ -62,9 +62,13 @@ class Analyst(ChannelProtocol):
         """Whether this process has analysed little enough lately to analyse a short text itself."""
         return perf_counter() >= self._next_here
 
-    def note_here(self, begun: float, ended: float) -> None:
-        """A text was analysed here, between these times of time.perf_counter()."""
+    def analyse_here(self, text: str) -> Analysis:
+        """Analyse a text in this process."""
+        begun = perf_counter()
+        analysis = analyse(text)
+        ended = perf_counter()
         self._next_here = ended + min(_PAUSE * (ended - begun), _LONGEST_PAUSE)
+        return analysis
 
     def fork(self) -> None:
         """Start the process. To be called while this one has one thread and no event loop."""

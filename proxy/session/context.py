@@ -136,6 +136,10 @@ class DatabaseContext:
         default = self.catalogue.current.default_isolation
         return not client.transaction.read_committed or default not in _READ_COMMITTED
 
+    def plans_of(self, user: str) -> PlanCache:
+        """The plans of this user's statements."""
+        return self.plans.of_user(user) if self.plans.by_user else self.plans
+
     def keeps_backends(self, user: str) -> bool:
         """Whether each client has a connection to the primary of its own from its login on."""
         return self.pool_settings_of(user).mode == "session" and not self.sharded

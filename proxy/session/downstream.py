@@ -71,7 +71,7 @@ class Downstream(Recipient):
     @property
     def fast_descriptor(self) -> int:
         """That of the client's connection if it may take the fast path, else -1."""
-        return -1 if self._transport is None else self._transport.fast
+        return -1 if self._transport is None else self._transport.fast_descriptor
 
     def at_rest(self) -> bool:
         """Whether nothing is unread, unsent or waited for, and nothing comes but answers."""

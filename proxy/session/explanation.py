@@ -20,7 +20,7 @@ def explain(context: DatabaseContext, client: Client, asked: Plan) -> tuple[byte
 
 
 def _rows(context: DatabaseContext, client: Client, text: str) -> tuple[tuple[str, str], ...]:
-    plan, literals = context.plans.of_user(client.user).of_text(text.encode(), client.utf8)
+    plan, literals = context.plans_of(client.user).of_text(text.encode(), client.utf8)
     if plan.access is Access.LOCAL:
         kind = "explain" if plan.call is None else f"call of penstock.{plan.call.function}"
         return (("kind", kind), ("route", "answered by Penstock itself"))

@@ -22,7 +22,6 @@ from proxy.session.link import Entry, Link
 from proxy.session.plans import PlanCache
 from proxy.session.relay import PLAIN
 from proxy.topology.counters import BUCKET_BOUNDS, Tally
-from proxy.wire.scan import execution
 
 _SHAPES: Final = (b"Q", b"PBDES", b"PBES")
 _LONGEST: Final = 8192
@@ -55,20 +54,12 @@ class Group(Borrower):
     def close(self) -> None:
         """It takes nobody any more."""
         fast_path.close_group(self.number)
-        for numbers in (self.pool.fast_groups, self.plans.fast_groups):
-            if self.number in numbers:
-                numbers.remove(self.number)
+        self.pool.fast_groups.remove(self.number)
+        self.plans.fast_groups.remove(self.number)
 
     def backend_returned(self, backend: Backend, request: bytes) -> None:
-        found = execution(request, 0) if request else None
-        if found is not None and found[1] is not None:
-            backend.unnamed = self.context.prepared.get(found[1])
-            self.context.prepared.asked -= 1  # nobody has
+        backend.unnamed = self.context.prepared.parsed_by(request)
         self.pool.release(backend)
-
-    def reject(self, backend: Backend) -> None:
-        """Nobody knows what this backend, which has left, has under way."""
-        self.pool.discard(backend)
 
 
 _Key = tuple[Pool, PlanCache, SettingsState]
@@ -82,14 +73,15 @@ def enter(link: Link, backend: Backend) -> bool:
     """Put the session's client and its backend on the fast path, after a query that left nothing to
     settle, and with them who waits for the same; false where they have to go on as they are."""
     entry = link.entry()
-    server_at = -1 if backend.transport is None else backend.transport.fast
+    server_at = -1 if backend.transport is None else backend.transport.fast_descriptor
     if entry is None or server_at < 0 or not entry.pool.may_go_on(backend):
         return False
     client_at, group = _client_of(entry), _group_of(entry)
     if client_at < 0 or group is None or backend.settings is not group.settings:
         return False
-    slot = _slot(entry)
-    if not fast_path.learn(group.number, entry.batch.payload, slot, bool(_is_exact(entry))):
+    exact = _is_exact(entry)
+    payload, slot = entry.batch.payload, _slot(entry)
+    if exact is None or not fast_path.learn(group.number, payload, slot, exact):
         return False
     pool = entry.pool
     if pool.waiting_count and not _let_in(group):
@@ -141,7 +133,6 @@ def _group_of(entry: Entry) -> Group | None:
         or not _always_primary(context, plan)
         or context.sharded
         or context.write_back is not None
-        or _is_exact(entry) is None
     ):
         return None
     key = entry.pool, entry.plans, entry.session.client.settings
@@ -214,13 +205,8 @@ def settle(patience: float = 0.0) -> None:
         assert isinstance(session, Downstream)
         session.served(started)
     _collect()
-    for key in [key for key, group in _groups.items() if _is_over(group)]:
+    for key in [key for key, group in _groups.items() if not fast_path.members(group.number)]:
         _groups.pop(key).close()
-
-
-def _is_over(group: Group) -> bool:
-    empty = not fast_path.members(group.number)
-    return empty or group.pool.is_over or group.plans.is_over
 
 
 def _collect() -> None:

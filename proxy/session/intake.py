@@ -126,12 +126,7 @@ class Intake:
     def served(self, request: bytes) -> None:
         """The fast path has served requests, this one last."""
         self._portals_described = True
-        found = _execution(request, 0)
-        content = None if found is None else found[1]
-        self.unnamed = None
-        if content is not None:
-            self.unnamed = self._registered(content)
-            self._registry.asked -= 1  # it has been counted
+        self.unnamed = self._registry.parsed_by(request)
 
     def forget(self, name: bytes) -> bool:
         """The client no longer has this statement; whether only Penstock needs to know that."""
@@ -423,13 +418,10 @@ class Intake:
             self._shape.append(63)  # a statement that Penstock doesn't know: SQL PREPARE's, or none
             if self._keeps_names:
                 return start
-            message = data[position:end]
-            if not name:  # the server may have one, of another client
-                length = end - position - 1 + len(MISSING_NAME)
-                head = data[position + 5 : portal_end + 1]
-                rest = data[name_end:end]
-                message = b"".join((b"B", length.to_bytes(4), head, MISSING_NAME, rest))
-            self._replace(start, position, message)
+            # The server may have an unnamed one, of another client.
+            known_as = name or MISSING_NAME
+            bind = _bind(data[position + 5 : portal_end + 1], known_as, data[name_end:end])
+            self._replace(start, position, bind)
             return end
         if end - name_end < 7:
             batch.unseen = True  # too short: the server looks at the name before it says so
@@ -445,12 +437,8 @@ class Intake:
             start = position
         if name:
             self._refer(start, position, prepared, USES, name)
-            length = end - position - 1 - len(name) + len(prepared.name)
             head = data[position + 5 : portal_end + 1]
-            rewritten = b"".join(
-                (b"B", length.to_bytes(4), head, prepared.name, data[name_end:end])
-            )
-            self._replace(position, position, rewritten)
+            self._replace(position, position, _bind(head, prepared.name, data[name_end:end]))
             return end
         if batch.unnamed is not prepared:
             self._refer(start, position, prepared, USES, b"")
@@ -543,6 +531,13 @@ class Intake:
 
 def _unknown(kind: int) -> ProtocolViolation:
     return ProtocolViolation(f"message of unknown type {chr(kind)!r} ({kind})")
+
+
+def _bind(portal: bytes, name: bytes, rest: bytes) -> bytes:
+    """Bind of a statement; the portal's name with the zero byte behind it, all behind the
+    statement's with the one in front."""
+    length = 4 + len(portal) + len(name) + len(rest)
+    return b"".join((b"B", length.to_bytes(4), portal, name, rest))
 
 
 def _describe(name: bytes) -> bytes:

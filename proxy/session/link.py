@@ -159,7 +159,7 @@ class Link(Borrower):
             return None
         if client.facts.pinned is not None or route.on_replica or self._abandoned:
             return None
-        plans = context.plans.of_user(client.user) if context.plans.by_user else context.plans
+        plans = context.plans_of(client.user)
         return Entry(self._session, context, plans, batch, plan, route, pool)
 
     def go_fast(self) -> None:

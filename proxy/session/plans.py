@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from time import perf_counter
 from typing import Final
 
 from proxy.net import fast_path
@@ -62,8 +61,6 @@ class PlanCache:
         self._counters = counters
         self._known: dict[str, Analysis] = {}
         """The analysis of a text that is about to be asked for."""
-        self.is_over = False
-        """Others have taken its place."""
         self.fast_groups: list[int] = []
         """Groups of the fast path that go by these plans."""
         self._by_planner: dict[object, PlanCache] = {}
@@ -90,8 +87,8 @@ class PlanCache:
 
     def _replace(self, planner: Planner, of_users: Callable[[str], Planner] | None) -> None:
         for child in self._by_planner.values():
-            child.end()
-        self._forget_fast()
+            child.forget_fast()
+        self.forget_fast()
         self.version = next(_versions)
         """Never that of another: statements that all clients share keep it with their plan."""
         self.by_user = of_users is not None
@@ -105,12 +102,8 @@ class PlanCache:
         """Both by text, or by skeleton where that tells all; texts have no zero bytes."""
         self._shapes: dict[str, Planned | None] = {}
 
-    def end(self) -> None:
-        """Nobody plans by this any more."""
-        self.is_over = True
-        self._forget_fast()
-
-    def _forget_fast(self) -> None:
+    def forget_fast(self) -> None:
+        """Have the fast path recognise nothing by these plans any more."""
         for group in self.fast_groups:
             fast_path.forget(group)
 
@@ -166,7 +159,7 @@ class PlanCache:
     def correct(self, plan: Plan, batch: Batch, reason: str) -> Plan:
         """Remember that a statement taken for a read writes; returns its new plan."""
         plan = corrected(plan, reason)
-        self._forget_fast()
+        self.forget_fast()
         for text in {one.text for one in batch.bound} | {batch.text} - {None}:
             if text is not None and len(batch.bound) <= 1:
                 self._keep(text, (plan, ()))
@@ -227,9 +220,7 @@ class PlanCache:
         if analysis is None:
             if can_wait and analyst.at_work and (len(query) > _QUICK or not analyst.has_time_here):
                 raise Unanalysed(query)
-            begun = perf_counter()
-            analysis = analyse(query)
-            analyst.note_here(begun, perf_counter())
+            analysis = analyst.analyse_here(query)
         self._counters.plan_misses += 1
         plan = self._planner(analysis)
         if plan.cache is not None:

@@ -6,6 +6,7 @@ from typing import Final
 from proxy.pool.description import Description
 from proxy.routing.plan import Plan
 from proxy.sql.prepared import executed
+from proxy.wire.scan import execution
 
 NAME_PREFIX: Final = b"penstock_"
 MISSING_NAME: Final = b"penstock_none"
@@ -132,6 +133,15 @@ class PreparedRegistry:
                 self._old, self._young = self._young, {}
             self._young[content] = prepared
         return prepared
+
+    def parsed_by(self, request: bytes) -> Prepared | None:
+        """The unnamed statement that this request, which was one for the fast path and is counted
+        there, has left; None if it has left none."""
+        found = execution(request, 0) if request else None
+        if found is None or found[1] is None:
+            return None
+        self.asked -= 1
+        return self.get(found[1])
 
     def retire(self) -> None:
         """The schema has changed: what is parsed from now on gets a new name.

@@ -41,7 +41,7 @@ class Refresh(Session):
         try:
             plan = self._plan_of(batch)
         except Unanalysed as unanalysed:  # a writer waits, so it is done here and now
-            self._plans().learn(unanalysed.text, None)
+            self.context.plans_of(self.client.user).learn(unanalysed.text, None)
             plan = self._plan_of(batch)
         if plan.cache is None or not plan.cache.refresh_seconds or not self._has_room():
             self.close()

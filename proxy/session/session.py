@@ -186,7 +186,7 @@ class Session(Asking):
     def _analysed(self, batch: Batch, text: str, analysis: Analysis | None) -> None:
         if self.state != states.WAITING or not self.asking or batch is not self._batch:
             return
-        self._plans().learn(text, analysis)
+        self.context.plans_of(self.client.user).learn(text, analysis)
         started = self._started
         self.state = states.IDLE
         self.asking = False
@@ -217,12 +217,8 @@ class Session(Asking):
         ):
             self._go_upstream(None)
 
-    def _plans(self) -> PlanCache:
-        plans = self.context.plans
-        return plans.of_user(self.client.user) if plans.by_user else plans
-
     def _plan_of(self, batch: Batch) -> Plan:
-        plans, utf8 = self._plans(), self.client.utf8
+        plans, utf8 = self.context.plans_of(self.client.user), self.client.utf8
         can_wait = not self.upstream.unsynced
         if not self.client.plain_strings:
             return plans.of_unknown("standard_conforming_strings is off")
@@ -282,7 +278,7 @@ class Session(Asking):
         if self.upstream.resume(server, self.run):
             self._started = started
         else:
-            group.reject(server)
+            group.pool.discard(server)  # nobody knows what it has under way
 
     # What upstream calls
 

@@ -554,7 +554,7 @@ class Upstream(Revalidation):
         plan, batch = self._plan, self._batch
         assert batch is not None
         if self._relay.retry:
-            plans = self._context.plans.of_user(self._client.user)
+            plans = self._context.plans_of(self._client.user)
             plan = plans.correct(plan, batch, reason)
             self.forgo()
             self._fill = None
