@@ -87,6 +87,7 @@ HOT = (
     "cache___fills",
     "cache___results",
     "cache___connection",
+    "session___fast_rings",
     "session___fast_sessions",
 )
 """What each query passes through. The rest is optimised less: on the largest file that took the C

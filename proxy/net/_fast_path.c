@@ -53,10 +53,11 @@ typedef struct {
     Text *texts;
     size_t texts_room, texts_count;
     int members; /* places in this group */
+    int next;    /* where its clients go on with their next requests */
     int crowded; /* no server is to be had elsewhere either: who finds none free waits here */
     int wanted;  /* others wait for its servers: give them back, */
     int owed;    /* the next one at once, as the last was not */
-    int closed;
+    int closed, ended;
     long long simple, extended, bytes_in, bytes_out; /* since they were collected */
     double waits;
 } Group;
@@ -403,12 +404,23 @@ static int go_on(Group *group, int server_at, double now) {
     return 1;
 }
 
+/* It is the next group's turn to serve this client, which has nothing under way. */
+static Group *next_of(Place *place) {
+    Group *group = &groups[place->group];
+    if (group->next == place->group) return group;
+    group->members--;
+    place->group = group->next;
+    group = &groups[place->group];
+    group->members++;
+    return group;
+}
+
 static int client_ready(Place *place, int descriptor, uint32_t events, PyObject **others,
                         double now) {
-    Group *group = &groups[place->group];
     char *data;
     Py_ssize_t got = take_in(descriptor, place->peer < 0 && !place->since, events, others, &data);
     if (got <= 0) return got == 0;
+    Group *group = next_of(place);
     int may_have = group->idle_count || (group->crowded && group->servers);
     int slot = may_have && got < BLOCK ? recognised(group, data, got) : -1;
     if (slot < 0) return dismiss(descriptor, ASKS, data, got);
@@ -527,17 +539,28 @@ static PyObject *configure(PyObject *module, PyObject *const *arguments, Py_ssiz
 static PyObject *open_group(PyObject *module, PyObject *ignored) {
     (void)module, (void)ignored;
     for (int at = 0; at < groups_count; at++) {
-        if (!groups[at].closed || groups[at].members) continue;
+        if (!groups[at].ended) continue;
         free(groups[at].idle);
         free(groups[at].queue);
         memset(&groups[at], 0, sizeof(Group));
+        groups[at].next = at;
         return PyLong_FromLong(at);
     }
     Group *grown = realloc(groups, (size_t)(groups_count + 1) * sizeof(Group));
     if (grown == NULL) return PyErr_NoMemory();
     groups = grown;
     memset(&groups[groups_count], 0, sizeof(Group));
+    groups[groups_count].next = groups_count;
     return PyLong_FromLong(groups_count++);
+}
+
+static PyObject *link_group(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+    (void)module;
+    if (!arguments_are(count, 2)) return NULL;
+    Group *group = take_group(arguments[0]), *next = take_group(arguments[1]);
+    if (group == NULL || next == NULL) return NULL;
+    group->next = (int)(next - groups);
+    Py_RETURN_NONE;
 }
 
 static PyObject *close_group(PyObject *module, PyObject *number) {
@@ -546,6 +569,19 @@ static PyObject *close_group(PyObject *module, PyObject *number) {
     if (group == NULL) return NULL;
     forget_texts(group);
     group->closed = 1;
+    group->next = (int)(group - groups); /* the next may be another's before this one ends */
+    Py_RETURN_NONE;
+}
+
+static PyObject *end_group(PyObject *module, PyObject *number) {
+    (void)module;
+    Group *group = take_group(number);
+    if (group == NULL) return NULL;
+    if (group->members || !group->closed) {
+        PyErr_SetString(PyExc_ValueError, "the group is in use");
+        return NULL;
+    }
+    group->ended = 1;
     Py_RETURN_NONE;
 }
 
@@ -833,7 +869,9 @@ static PyMethodDef functions[] = {
     {"configure", FAST(configure)},
     {"turn", FAST(turn)},
     {"open_group", open_group, METH_NOARGS, NULL},
+    {"link_group", FAST(link_group)},
     {"close_group", close_group, METH_O, NULL},
+    {"end_group", end_group, METH_O, NULL},
     {"forget", forget, METH_O, NULL},
     {"members", members, METH_O, NULL},
     {"open_slot", open_slot, METH_NOARGS, NULL},

@@ -9,14 +9,15 @@ Anything else makes a connection leave, with the other end of what is under way,
 goes on as if it had done it all: it is the only place where things are decided.
 
 There are *groups* of clients and servers that fit together: one pool, one state of settings, one
-set of plans. A client's request goes to the server of its group that was used last. If none is free
-it leaves, for there may be one elsewhere; but in a group that is *crowded* it waits: those who wait
-here and those who wait for the same servers elsewhere take turns. Requests are
-recognised by what plans are kept by: the text's skeleton (see `sql.skeleton`), the text, or what
-Parse prepares. A *slot* counts queries and their durations for one tally.
+set of plans. Groups of several replicas are linked in a ring, in which a client goes on to the next
+with each request. That goes to the server of the group that was used last. If none is free the
+client leaves, for there may be one elsewhere; but in a group that is *crowded* it waits: those who
+wait here and those who wait for the same servers elsewhere take turns. Requests are recognised by
+what plans are kept by: the text's skeleton (see `sql.skeleton`), the text, or what Parse prepares.
+A *slot* counts queries and their durations for one tally.
 
 Servers here count as lent. Before this process says anything of itself, it calls
-`session.fast_sessions.settle`.
+`session.fast_rings.settle`.
 
 Without the C form there is none (`AVAILABLE`), and nothing else changes.
 """
@@ -55,8 +56,12 @@ turn: Callable[[int, int], list[int] | None]
 """Serve what is ready in an epoll set, so many at once. None if that is all; else what is ready and
 not on the fast path (descriptor << 8 | events), and there may be something for `take_odd`."""
 open_group: Callable[[], int]
+link_group: Callable[[int, int], None]
+"""A client of the first group goes on in the second with its next request; both close together."""
 close_group: Callable[[int], None]
-"""Nothing is recognised in it any more; its number is given again when the last has left."""
+"""Nothing is recognised in it any more."""
+end_group: Callable[[int], None]
+"""Its number may be given again: it is closed, all have left, what it counted was collected."""
 forget: Callable[[int], None]
 """What the group has learnt."""
 members: Callable[[int], int]
@@ -94,7 +99,8 @@ except ImportError:
 else:
     AVAILABLE = True
     configure, turn = _fast_path.configure, _fast_path.turn
-    open_group, close_group = _fast_path.open_group, _fast_path.close_group
+    open_group, link_group = _fast_path.open_group, _fast_path.link_group
+    close_group, end_group = _fast_path.close_group, _fast_path.end_group
     forget, learn, open_slot = _fast_path.forget, _fast_path.learn, _fast_path.open_slot
     add_client, add_server = _fast_path.add_client, _fast_path.add_server
     add_waiting, members = _fast_path.add_waiting, _fast_path.members

@@ -79,6 +79,46 @@ def decide(
     return _without_replica(topology, facts, preference == "replica", max_lag)
 
 
+def preference_of(plan: Plan, replicas: ReplicaSettings) -> str:
+    """The `read_preference` that a plan goes by outside transactions, its hint included."""
+    if plan.access is not _READ or plan.node_hint == "primary":
+        return "primary"
+    preference = replicas.read_preference
+    if plan.node_hint is None or preference == "replica":
+        return preference
+    return "replica_preferred"
+
+
+def standing(
+    preference: str,
+    topology: DatabaseTopology,
+    replicas: ReplicaSettings,
+    fresh_after: float,
+    max_lag: float = 0.0,
+) -> tuple[Node, ...]:
+    """The nodes that reads of this preference go to, one after the other, as long as what is known
+    of the nodes stays as it is; none where each has to be decided on.
+
+    As `decide` has it for sessions that are bound to none; `fresh_after`, `max_lag` as there.
+    """
+    primary = (topology.primary,)
+    if preference == "primary" or not topology.replicas:
+        return primary
+    if preference == "primary_preferred":
+        return primary if topology.primary.healthy else ()
+    fit = [
+        node
+        for node in topology.replicas
+        if _pick([node], float("-inf"), max_lag, "round_robin", 0) is not None
+    ]
+    if not fit and preference == "replica_preferred":
+        return primary
+    alone = len(fit) == 1 and preference != "nearest"
+    takes_turns = replicas.balance == "round_robin" and preference != "nearest"
+    fresh = all(node.fresh_until >= fresh_after for node in fit)
+    return tuple(fit) if fresh and (alone or takes_turns) else ()
+
+
 class _Policy:
     """What a section of the settings says: its attributes take long to get at."""
 

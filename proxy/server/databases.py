@@ -503,6 +503,7 @@ class Database:
             context.write_back = self._write_back()
             if context.write_back is not None and self._watching:
                 context.write_back.start()
+        context.topology.tell()
         if fed_anew:
             if self.feed is not None:
                 await self.feed.stop()

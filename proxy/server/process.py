@@ -45,7 +45,7 @@ from proxy.server.running import Seat
 from proxy.server.security import Security
 from proxy.server.signals import SIGNALS
 from proxy.server.vacancies import Vacancies
-from proxy.session import fast_sessions, relay, timeouts
+from proxy.session import fast_rings, relay, timeouts
 from proxy.session.admission import Admission
 from proxy.session.analyst import analyst
 from proxy.session.context import DatabaseContext
@@ -99,7 +99,7 @@ class Process:
             self._cancel_asked,
             0 if seat is None else seat.number,
             None if seat is None else seat.cancel_elsewhere,
-            fast_sessions.settle,
+            fast_rings.settle,
         )
         self.address: HostPort | None = None
         self.unix_path: Path | None = None
@@ -298,15 +298,15 @@ class Process:
         )
 
     def _pools(self) -> list[Pool]:
-        fast_sessions.settle()
+        fast_rings.settle()
         return [pool for one in self.all_databases() for pool in one.pools]
 
     def _contexts(self) -> list[DatabaseContext]:
-        fast_sessions.settle()
+        fast_rings.settle()
         return [one.context for one in self.databases.values()]
 
     def _counted(self) -> list[Counters]:
-        fast_sessions.settle()
+        fast_rings.settle()
         return [one.context.counters for one in self.all_databases()]
 
     def feed_states(self) -> list[FeedState]:
@@ -318,7 +318,7 @@ class Process:
         return [one.state for one in found if one is not None]
 
     def _pool_rows(self) -> Iterator[PoolRow]:
-        fast_sessions.settle()
+        fast_rings.settle()
         for database in self.databases.values():
             yield from database.pools.rows()
 
@@ -326,7 +326,7 @@ class Process:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = time.monotonic()
-            fast_sessions.settle(_PATIENCE)
+            fast_rings.settle(_PATIENCE)
             self.security.refresh()
             for database in self.all_databases():
                 database.pools.sweep(now)

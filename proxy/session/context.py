@@ -164,3 +164,11 @@ class DatabaseContext:
         if scope == "table":
             return self.writes.of_tables(plan.reads)
         return float("-inf")
+
+    def own_floor(self, client: Client) -> float:
+        """`fresh_after` of all that the client reads until it writes, of what no rule caches;
+        infinite where others' writes move it."""
+        scope = self.read_your_writes
+        if scope == "session":
+            return client.wrote_at
+        return float("-inf" if scope == "off" else "inf")

@@ -46,8 +46,12 @@ class Entry(NamedTuple):
     plans: PlanCache
     batch: Batch
     plan: Plan
-    route: Route
     pool: Pool
+    """That it goes to."""
+    pool_of: Callable[[Node], Pool]
+    fresh_after: float
+    """As `Facts.fresh_after` for all that the client reads until it writes; infinite where others'
+    writes move it."""
 
 
 class Link(Borrower):
@@ -149,18 +153,18 @@ class Link(Borrower):
 
     def entry(self) -> Entry | None:
         """The batch at hand, if it may be for the fast path."""
-        context, client, route = self._context, self._client, self.route
+        context, client = self._context, self._client
         batch, plan, pool, transaction = self._batch, self._plan, self._pool, client.transaction
         if self._keeps_backend or self._single_statements or self._signer or self._fill is not None:
             return None
-        if batch is None or route is None or pool is None or self._retries or self.unsynced:
+        if batch is None or pool is None or self._retries or self.unsynced:
             return None
         if transaction.status != IDLE or transaction.effects or transaction.deferred is not None:
             return None
-        if client.facts.pinned is not None or route.on_replica or self._abandoned:
+        if client.facts.pinned is not None or self._abandoned:
             return None
-        plans = context.plans_of(client.user)
-        return Entry(self._session, context, plans, batch, plan, route, pool)
+        plans, fresh_after = context.plans_of(client.user), context.own_floor(client)
+        return Entry(self._session, context, plans, batch, plan, pool, self._pool_of, fresh_after)
 
     def go_fast(self) -> None:
         """The fast path has the client now, and the backend, if there was one."""
@@ -168,6 +172,13 @@ class Link(Borrower):
         self.backend = self._client.facts.linked = None
         self._session.state = states.IDLE
         self._session.fast = True
+
+    def _pool_of(self, node: Node) -> Pool:
+        pool = self._pools.get(node.name)
+        if pool is None:
+            pool = self._context.pool_of(node, self._client.user)
+            self._pools[node.name] = pool
+        return pool
 
     def forget_pools(self) -> None:
         """Nodes may have changed: ask for each pool anew."""

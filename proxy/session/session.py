@@ -28,7 +28,7 @@ from proxy.session.batch import (
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, executing, unexecuted
 from proxy.session.context import DatabaseContext
-from proxy.session.fast_sessions import Group
+from proxy.session.fast_rings import Group
 from proxy.session.intake import CopyIntake
 from proxy.session.plans import PlanCache, Unanalysed
 from proxy.session.prepared import Prepared

@@ -75,7 +75,6 @@ class Upstream(Revalidation):
             self._send()
             return
         context, facts, plan = self._context, self._client.facts, self._plan
-        context.turn += 1
         facts.fresh_after = context.fresh_after(self._client, plan)
         if self._fill is not None and self._fill.fresh_after > facts.fresh_after:
             facts.fresh_after = self._fill.fresh_after
@@ -86,7 +85,7 @@ class Upstream(Revalidation):
                 facts,
                 context.topology,
                 context.replicas,
-                context.turn,
+                self._turn(),
                 shard,
                 context.max_lag,
             )
@@ -98,10 +97,7 @@ class Upstream(Revalidation):
             return
         assert route.node is not None
         self.route = route
-        pool = self._pools.get(route.node.name)
-        if pool is None:
-            pool = self._pools[route.node.name] = context.pool_of(route.node, self._client.user)
-        self._pool = pool
+        pool = self._pool = self._pool_of(route.node)
         self._session.state = states.WAITING
         backend = self._reserved
         if backend is not None and backend in pool.backends:
@@ -112,6 +108,15 @@ class Upstream(Revalidation):
         backend = pool.acquire(self)
         if backend is not None:
             self.backend_lent(backend)
+
+    def _turn(self) -> int:
+        """Which of several replicas is the next; the one where the batch is under way, if it is."""
+        context, reserved = self._context, self._reserved
+        replicas = context.topology.replicas
+        if reserved is not None and reserved.node in replicas:
+            return replicas.index(reserved.node)
+        context.turn += 1
+        return context.turn
 
     def resume(self, backend: Backend, run: Callable[[], None]) -> bool:
         """Have the next batch be under way on this backend, which is lent to the fast path; `run`

@@ -149,3 +149,4 @@ class Findings:
         if changed or node.name not in self._judged:
             self._judged.add(node.name)
             self._on_verdict(node, changed)
+        self._topology.tell()

@@ -1,6 +1,7 @@
 """A server and what is known of it at the moment: shared, mutable, written by the monitor alone."""
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.net.dialing import Dialing
@@ -66,6 +67,13 @@ class DatabaseTopology:
     primary: Node
     replicas: list[Node] = field(default_factory=list)
     shards: list[Node] = field(default_factory=list)
+    observers: list[Callable[[], None]] = field(default_factory=list, compare=False, repr=False)
+    """Called whenever something may have become known of a node."""
+
+    def tell(self) -> None:
+        """Call the observers."""
+        for observer in list(self.observers):
+            observer()
 
     def nodes(self) -> list[Node]:
         return [self.primary, *self.replicas, *self.shards]

@@ -1,0 +1,193 @@
+"""Groups of the fast path (see `net.fast_path`), in rings, and what they have done made known.
+
+A ring has a group for each node that its clients' reads go to in turn: the primary alone, or every
+replica that is fit. It closes, so that all of them are decided on anew, as soon as they would go
+elsewhere: a replica fails, comes back, lags or turns out to be further back than it was.
+"""
+
+from time import perf_counter
+from typing import Final, NamedTuple
+
+from proxy.net import fast_path
+from proxy.net.channel import poller
+from proxy.pool.backend import Backend, Borrower
+from proxy.pool.pool import Pool
+from proxy.pool.settings_state import SettingsState
+from proxy.routing.decide import standing
+from proxy.routing.plan import Plan
+from proxy.session.context import DatabaseContext
+from proxy.session.downstream import Downstream
+from proxy.session.plans import PlanCache
+from proxy.topology.counters import Tally
+
+_MOST_GROUPS: Final = 64
+"""Of one pool: clients in more states of settings would take each other's servers all the time."""
+
+
+class Key(NamedTuple):
+    """What all in a ring have in common."""
+
+    pools: tuple[Pool, ...]
+    plans: PlanCache
+    settings: SettingsState
+    preference: str
+    """See `decide.preference_of`."""
+    own_writes: str
+    """`routing.read_your_writes`."""
+
+
+class Group(Borrower):
+    """Clients and servers that fit together. The servers in it are lent to it."""
+
+    __slots__ = ("context", "number", "pool")
+
+    def __init__(self, context: DatabaseContext, pool: Pool) -> None:
+        self.context = context
+        self.pool = pool
+        pool.uncrowd()  # servers may become free here that are not for the others
+        self.number = fast_path.open_group()
+        pool.fast_groups.append(self.number)
+
+    def backend_returned(self, backend: Backend, request: bytes) -> None:
+        backend.unnamed = self.context.prepared.parsed_by(request)
+        self.pool.release(backend)
+
+
+class Ring:
+    """See the module's docstring. Made by `ring_of`."""
+
+    __slots__ = ("_fresh_after", "context", "groups", "key")
+
+    def __init__(self, context: DatabaseContext, key: Key) -> None:
+        self.context = context
+        self.key = key
+        self._fresh_after = float("-inf")
+        self.groups = {pool: Group(context, pool) for pool in key.pools}
+        groups = list(self.groups.values())
+        for group, following in zip(groups, groups[1:] + groups[:1], strict=True):
+            fast_path.link_group(group.number, following.number)
+            key.plans.fast_groups.append(group.number)
+        context.topology.observers.append(self._look)
+
+    def admit(self, fresh_after: float) -> None:
+        """A client enters that must see all writes acknowledged before that moment."""
+        self._fresh_after = max(self._fresh_after, fresh_after)
+
+    def learn(self, request: bytes, plan: Plan, exact: bool) -> bool:
+        """Recognise what is like this request; false if it can't be done."""
+        return all(
+            fast_path.learn(group.number, request, _slot(group, plan), exact)
+            for group in self.groups.values()
+        )
+
+    def _look(self) -> None:
+        """Close if not all would go here any more."""
+        context, key = self.context, self.key
+        nodes = standing(
+            key.preference,
+            context.topology,
+            context.replicas,
+            self._fresh_after,
+            context.max_lag,
+        )
+        if (
+            nodes != tuple(pool.node for pool in key.pools)
+            or context.read_your_writes != key.own_writes
+            or context.write_back is not None
+        ):
+            self.close()
+
+    def close(self) -> None:
+        """Take nobody any more; who is in it leaves with his next request."""
+        self.context.topology.observers.remove(self._look)
+        del _rings[self.key]
+        _closed.append(self)
+        for group in self.groups.values():
+            fast_path.close_group(group.number)
+            group.pool.uncrowd()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is in it."""
+        return not any(fast_path.members(group.number) for group in self.groups.values())
+
+    def end(self) -> None:
+        """Be no more: it is closed and empty, and what it counted was collected."""
+        for group in self.groups.values():
+            fast_path.end_group(group.number)
+            group.pool.fast_groups.remove(group.number)
+            self.key.plans.fast_groups.remove(group.number)
+
+
+_rings: Final[dict[Key, Ring]] = {}
+_closed: Final[list[Ring]] = []
+_slots: Final[dict[Tally, int]] = {}
+_tallies: Final[list[Tally]] = []
+"""By the number of their slot."""
+
+
+def ring_of(context: DatabaseContext, key: Key) -> Ring | None:
+    """The ring with this key; None where there are too many."""
+    ring = _rings.get(key)
+    if ring is None and all(len(pool.fast_groups) < _MOST_GROUPS for pool in key.pools):
+        ring = _rings[key] = Ring(context, key)
+    return ring
+
+
+def _slot(group: Group, plan: Plan) -> int:
+    node = group.pool.node
+    tally = group.context.counters.tally(node.role.value, node.name, plan.kind)
+    slot = _slots.get(tally)
+    if slot is None:
+        slot = _slots[tally] = fast_path.open_slot()
+        _tallies.append(tally)
+    return slot
+
+
+def settle(patience: float = 0.0) -> None:
+    """Make everything be as if there were no fast path: sessions run what is under way, or wait for
+    a server, pools have their connections, counters count. What came less than `patience` seconds
+    ago may go on."""
+    rings = [*_rings.values(), *_closed]
+    if not rings:
+        return
+    for descriptor in fast_path.under_way(perf_counter() - patience):
+        poller().take_back(descriptor)
+    for ring in rings:
+        for pool in ring.groups:
+            pool.recall(False)
+    for session, started in fast_path.touched():
+        assert isinstance(session, Downstream)
+        session.served(started)
+    _collect()
+    for ring in list(_rings.values()):
+        if ring.empty:
+            ring.close()
+    for ring in [one for one in _closed if one.empty]:
+        _closed.remove(ring)
+        ring.end()
+
+
+def _collect() -> None:
+    of_groups, of_slots = fast_path.collect()
+    numbered = {
+        group.number: group
+        for ring in (*_rings.values(), *_closed)
+        for group in ring.groups.values()
+    }
+    for number, simple, extended, bytes_in, bytes_out, waits in of_groups:
+        context = numbered[number].context
+        counters = context.counters
+        counters.bytes_in += bytes_in
+        counters.bytes_out += bytes_out
+        counters.lends += simple + extended
+        counters.fast += simple + extended
+        counters.wait_seconds += waits
+        counters.plan_hits += simple
+        context.prepared.asked += extended
+    for slot, count, seconds, buckets in of_slots:
+        tally = _tallies[slot]
+        tally.count += count
+        tally.durations.total += seconds
+        for place, more in enumerate(buckets):
+            tally.durations.counts[place] += more
