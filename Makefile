@@ -89,6 +89,7 @@ test-compiled: $(COMPILED)
 		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
 		tests/integration/session tests/integration/sharding \
 		$(patsubst %,tests/integration/cache/test_%.py,results write_back) \
+		$(patsubst %,tests/faults/session/test_%.py,fast_replicas own_writes) \
 		$(patsubst %,tests/compat/test_%.py,asyncpg pgbench psycopg psycopg_pipeline shared_backends node) \
 		$(ARGS)
 

@@ -33,9 +33,14 @@ typedef struct {
     int touched; /* 1: something was done for it since it was last asked for, 2: ever */
     int unsent;  /* a server's: the request is yet to be sent */
     double since; /* when it began to wait for a server; 0: it doesn't */
+    PyObject *statements; /* a client's by its names for them; a server's descriptions by its own */
+    PyObject *statement;  /* that the client's request runs by name, or NULL */
     char *request;
-    Py_ssize_t size, room; /* the last request, and what there is room for; a server's if it was
-                            * one that begins with Parse */
+    Py_ssize_t size, room; /* the last request, and what there is room for */
+    char *before;
+    Py_ssize_t before_size, before_room; /* the last one that didn't run a statement by its name,
+                                          * if others have come since; a server's: the last with
+                                          * Parse, or its first byte for one without */
 } Place;
 
 typedef struct {
@@ -58,7 +63,7 @@ typedef struct {
     int wanted;  /* others wait for its servers: give them back, */
     int owed;    /* the next one at once, as the last was not */
     int closed, ended;
-    long long simple, extended, bytes_in, bytes_out; /* since they were collected */
+    long long simple, parsed, bound, bytes_in, bytes_out; /* since they were collected */
     double waits;
 } Group;
 
@@ -83,6 +88,7 @@ static double bounds[MOST_BOUNDS];
 static int bounds_count;
 static unsigned char noteworthy[KINDS];
 static PyObject *odd; /* a list */
+static PyObject *stale, *name_name, *description_name;
 static Outgoing outgoing[2 * MOST_EVENTS]; /* an answer, and a request of who has waited */
 static int outgoing_count;
 static char arena[ARENA];
@@ -165,14 +171,98 @@ static Py_ssize_t key_of(const char *request, Py_ssize_t size, int exact, char *
         memcpy(key + 1, request + 5, (size_t)(size - 6));
         return size - 5;
     }
-    if (data[0] != 'P' || !find_execution(data, size, 0, &one) || one.end != size) return 0;
-    key[0] = 'P';
-    memcpy(key + 1, request + one.content, (size_t)(one.content_end - one.content));
-    return 1 + one.content_end - one.content;
+    if (!find_execution(data, size, 0, &one) || one.end != size) return 0;
+    Py_ssize_t from = one.parses ? one.content : one.name;
+    Py_ssize_t to = one.parses ? one.content_end : one.name_end;
+    if (from == to) return 0;
+    key[0] = one.parses ? 'P' : 'B';
+    memcpy(key + 1, request + from, (size_t)(to - from));
+    return 1 + to - from;
 }
 
-static int recognised(Group *group, const char *request, Py_ssize_t size) {
+/* Statements */
+
+/* What a client runs by this request; borrowed. NULL if that isn't known, or on an error. */
+static PyObject *statement_of(Place *client, const char *request, Py_ssize_t size) {
+    Execution one;
+    if (!PyDict_Check(client->statements) ||
+        !find_execution((const unsigned char *)request, size, 0, &one) || one.end != size)
+        return NULL;
+    PyObject *name = PyBytes_FromStringAndSize(request + one.name, one.name_end - one.name);
+    if (name == NULL) return NULL;
+    PyObject *found = PyDict_GetItemWithError(client->statements, name);
+    Py_DECREF(name);
+    if (found == NULL || !one.describes) return found;
+    /* A server is asked what the rows are like where the client hasn't been told: the long way. */
+    PyObject *told = PyObject_GetAttr(found, description_name);
+    Py_XDECREF(told);
+    return told == NULL || told == Py_None ? NULL : found;
+}
+
+/* The server's name of a statement, a new reference to bytes; NULL on an error. */
+static PyObject *name_of(PyObject *statement) {
+    PyObject *name = PyObject_GetAttr(statement, name_name);
+    if (name != NULL && !PyBytes_CheckExact(name)) Py_CLEAR(name);
+    if (name == NULL && !PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "a statement's name is bytes");
+    return name;
+}
+
+/* Whether a server has the statement, as its clients know it: 1, 0, or -1 for an error. The same
+ * as `session.batch.is_ready`. */
+static int has(Place *server, PyObject *statement) {
+    PyObject *name = name_of(statement);
+    if (name == NULL) return -1;
+    PyObject *there = PyDict_GetItemWithError(server->statements, name);
+    Py_DECREF(name);
+    if (there == NULL || there == stale) return PyErr_Occurred() ? -1 : 0;
+    PyObject *told = PyObject_GetAttr(statement, description_name);
+    if (told == NULL) return -1;
+    int same = told == there || told == Py_None;
+    Py_DECREF(told);
+    return same;
+}
+
+/* The request as the server has to be sent it, with its own name for the statement, into `out`,
+ * which has room for `room` bytes; its length, 0 where that is too long, -1 for an error. */
+static Py_ssize_t renamed(Place *client, char *out, Py_ssize_t room) {
+    Execution one;
+    const unsigned char *data = (const unsigned char *)client->request;
+    if (!find_execution(data, client->size, 0, &one)) return 0;
+    PyObject *name = name_of(client->statement);
+    if (name == NULL) return -1;
+    Py_ssize_t length = PyBytes_GET_SIZE(name), old = one.name_end - one.name;
+    Py_ssize_t size = client->size - old + length;
+    if (size <= room) {
+        uint32_t bind = length_at(data, 0) - (uint32_t)old + (uint32_t)length;
+        char head[6] = {'B', (char)(bind >> 24), (char)(bind >> 16), (char)(bind >> 8), (char)bind, 0};
+        memcpy(out, head, sizeof(head));
+        memcpy(out + sizeof(head), PyBytes_AS_STRING(name), (size_t)length);
+        memcpy(out + sizeof(head) + length, data + one.name_end,
+               (size_t)(client->size - one.name_end));
+    } else {
+        size = 0;
+    }
+    Py_DECREF(name);
+    return size;
+}
+
+/* The slot of a client's request, or -1 where it is none of the fast path, -2 for an error. What it
+ * runs by name is noted. */
+static int recognised(Group *group, Place *client, const char *request, Py_ssize_t size) {
     char key[BLOCK];
+    client->statement = NULL;
+    if (request[0] == 'B') {
+        PyObject *statement = group->texts_count ? statement_of(client, request, size) : NULL;
+        PyObject *name = statement == NULL ? NULL : name_of(statement);
+        if (name == NULL) return PyErr_Occurred() ? -2 : -1;
+        Py_ssize_t length = PyBytes_GET_SIZE(name);
+        key[0] = 'B';
+        if (length < BLOCK) memcpy(key + 1, PyBytes_AS_STRING(name), (size_t)length);
+        Py_DECREF(name);
+        client->statement = statement;
+        return length < BLOCK ? slot_of(group, key, 1 + length) : -1;
+    }
     Py_ssize_t length = key_of(request, size, 0, key);
     int slot = length ? slot_of(group, key, length) : -1;
     if (slot >= 0 || request[0] != 'Q' || !length) return slot;
@@ -208,14 +298,17 @@ static PyObject *vacate(int descriptor) {
     PyObject *owner = place->owner;
     leave_group(place, descriptor);
     places[descriptor] = NULL;
+    Py_DECREF(place->statements);
     free(place->request);
+    free(place->before);
     free(place);
     return owner;
 }
 
 static int note_odd(int first, int kind, int descriptor, PyObject *client, PyObject *server,
-                    PyObject *request, double started, const char *data, Py_ssize_t size) {
-    PyObject *item = Py_BuildValue("(iiOOOdy#)", kind, descriptor, client, server, request,
+                    PyObject *request, PyObject *before, double started, const char *data,
+                    Py_ssize_t size) {
+    PyObject *item = Py_BuildValue("(iiOOOOdy#)", kind, descriptor, client, server, request, before,
                                    started, data == NULL ? "" : data, size);
     if (item == NULL) return 0;
     int failed = first ? PyList_Insert(odd, 0, item) : PyList_Append(odd, item);
@@ -225,6 +318,10 @@ static int note_odd(int first, int kind, int descriptor, PyObject *client, PyObj
 
 static PyObject *request_of(Place *place) {
     return PyBytes_FromStringAndSize(place->request, place->touched ? place->size : 0);
+}
+
+static PyObject *before_of(Place *place) {
+    return PyBytes_FromStringAndSize(place->before, place->before_size);
 }
 
 /* Whether the request for this server was not sent yet, and won't be. */
@@ -242,33 +339,43 @@ static int dismiss_one(int descriptor, int kind, const char *data, Py_ssize_t si
     Place *place = places[descriptor];
     int client_at = place->role == CLIENT ? descriptor : place->peer;
     int server_at = place->role == CLIENT ? place->peer : descriptor;
-    PyObject *client = Py_NewRef(Py_None), *server = Py_NewRef(Py_None), *request;
+    PyObject *client = Py_NewRef(Py_None), *server = Py_NewRef(Py_None), *request, *before;
     double started = 0.0;
+    char rewritten[2 * BLOCK];
+    Py_ssize_t whole = 0;
     int done = 0, waits = client_at >= 0 && places[client_at]->since != 0.0;
     if (server_at >= 0 && kind == ASKS) {
         kind = client_at < 0 ? RETURNS : RESUMES;
         if (withdraw(server_at)) kind = UNSENT, size = 0;
     }
     if (client_at >= 0) {
-        started = places[client_at]->started;
-        request = request_of(places[client_at]);
+        Place *asks = places[client_at];
+        started = asks->started;
+        request = request_of(asks);
+        before = before_of(asks);
+        if (kind == UNSENT && asks->statement != NULL)
+            whole = renamed(asks, rewritten, sizeof(rewritten));
         Py_SETREF(client, vacate(client_at));
     } else {
-        request = request_of(places[server_at]);
+        request = before_of(places[server_at]);
+        before = PyBytes_FromStringAndSize("", 0);
     }
     if (server_at >= 0) Py_SETREF(server, vacate(server_at));
-    if (request != NULL) {
+    if (request != NULL && before != NULL && whole >= 0) {
         if (kind == UNSENT) {
-            data = PyBytes_AS_STRING(request) + size;
-            size = PyBytes_GET_SIZE(request) - size;
+            data = whole ? rewritten : PyBytes_AS_STRING(request);
+            whole = whole ? whole : PyBytes_GET_SIZE(request);
+            data += size;
+            size = whole - size;
         } else if (waits) {
             data = PyBytes_AS_STRING(request);
             size = PyBytes_GET_SIZE(request);
         }
         int about = kind == UNSENT || kind == RETURNS ? server_at : client_at;
-        done = note_odd(0, kind, about, client, server, request, started, data, size);
+        done = note_odd(0, kind, about, client, server, request, before, started, data, size);
     }
     Py_XDECREF(request);
+    Py_XDECREF(before);
     Py_DECREF(client);
     Py_DECREF(server);
     return done;
@@ -306,8 +413,8 @@ static int send_one(Outgoing *one) {
     if (sent < 0) sent = 0; /* what is wrong the long way finds as well */
     if (!one->is_client) return dismiss(one->descriptor, UNSENT, NULL, sent);
     PyObject *nothing = PyBytes_FromStringAndSize("", 0);
-    int done = nothing != NULL && note_odd(1, REST, one->descriptor, Py_None, Py_None, nothing, 0.0,
-                                           one->data + sent, one->size - sent);
+    int done = nothing != NULL && note_odd(1, REST, one->descriptor, Py_None, Py_None, nothing,
+                                           nothing, 0.0, one->data + sent, one->size - sent);
     Py_XDECREF(nothing);
     return done;
 }
@@ -344,23 +451,56 @@ static Py_ssize_t take_in(int descriptor, int due, uint32_t events, PyObject **o
                                                                                              : -1;
 }
 
-static int keep_request(Place *place, const char *data, Py_ssize_t size) {
-    if (place->room < size) {
+static int keep(char **kept, Py_ssize_t *kept_size, Py_ssize_t *kept_room, const char *data,
+                Py_ssize_t size) {
+    if (*kept_room < size) {
         Py_ssize_t room = size < 256 ? 256 : size;
-        char *request = realloc(place->request, (size_t)room);
-        if (request == NULL) return 0;
-        place->request = request;
-        place->room = room;
+        char *grown = realloc(*kept, (size_t)room);
+        if (grown == NULL) return 0;
+        *kept = grown;
+        *kept_room = room;
     }
-    memcpy(place->request, data, (size_t)size);
-    place->size = size;
-    place->touched = 1;
+    memcpy(*kept, data, (size_t)size);
+    *kept_size = size;
     return 1;
 }
 
+static void swap(Place *place) {
+    char *request = place->request;
+    Py_ssize_t size = place->size, room = place->room;
+    place->request = place->before;
+    place->size = place->before_size;
+    place->room = place->before_room;
+    place->before = request;
+    place->before_size = size;
+    place->before_room = room;
+}
+
+static int keep_request(Place *place, const char *data, Py_ssize_t size) {
+    if (data[0] != 'B')
+        place->before_size = 0;
+    else if (place->touched && place->request[0] != 'B')
+        swap(place);
+    place->touched = 1;
+    return keep(&place->request, &place->size, &place->room, data, size);
+}
+
 /* Send the request of a client to a server of its group that is free. */
-static void begin(Group *group, int client_at, int server_at, double now) {
+static int begin(Group *group, int client_at, int server_at, double now) {
     Place *client = places[client_at], *server = places[server_at];
+    const char *data = client->request;
+    Py_ssize_t size = client->size;
+    if (client->statement != NULL) {
+        if (ARENA - arena_used < 2 * BLOCK && !send_all()) return 0;
+        char *out = arena + arena_used;
+        if ((size = renamed(client, out, 2 * BLOCK)) < 0) return 0;
+        data = out;
+        arena_used += size;
+    } else if (!keep(&server->before, &server->before_size, &server->before_room, data,
+                     data[0] == 'P' ? size : 1)) {
+        PyErr_NoMemory();
+        return 0;
+    }
     if (client->since) {
         group->waits += now - client->since;
         client->since = 0.0;
@@ -368,9 +508,8 @@ static void begin(Group *group, int client_at, int server_at, double now) {
     client->peer = server_at;
     server->peer = client_at;
     server->unsent = 1;
-    if (client->request[0] != 'P' || !keep_request(server, client->request, client->size))
-        server->size = 0;
-    send_later(server_at, 0, client->request, client->size);
+    send_later(server_at, 0, data, size);
+    return 1;
 }
 
 static int enqueue(Group *group, int client_at, double now) {
@@ -392,16 +531,37 @@ static int enqueue(Group *group, int client_at, double now) {
 /* A server of the group is free. */
 static int go_on(Group *group, int server_at, double now) {
     group->owed = group->wanted && !group->owed;
-    if (group->queue_count && !group->owed) {
+    while (group->queue_count && !group->owed) {
         int client_at = group->queue[0];
+        PyObject *statement = places[client_at]->statement;
+        int fits = statement == NULL ? 1 : has(places[server_at], statement);
+        if (fits < 0) return 0;
+        if (!fits) { /* it has to be prepared there first */
+            if (!dismiss_one(client_at, ASKS, NULL, 0)) return 0;
+            continue;
+        }
         take_out(group->queue, &group->queue_count, client_at);
-        begin(group, client_at, server_at, now);
-    } else if (group->wanted) {
-        return dismiss(server_at, ASKS, NULL, 0);
-    } else {
-        group->idle[group->idle_count++] = server_at;
+        return begin(group, client_at, server_at, now);
     }
+    if (group->wanted) return dismiss(server_at, ASKS, NULL, 0);
+    group->idle[group->idle_count++] = server_at;
     return 1;
+}
+
+/* Takes the idle server that was used last of those that the request can be sent to; -1: there is
+ * none, -2: an error. */
+static int take_idle(Group *group, PyObject *statement) {
+    for (int at = group->idle_count; at-- > 0;) {
+        int server_at = group->idle[at];
+        int fits = statement == NULL ? 1 : has(places[server_at], statement);
+        if (fits < 0) return -2;
+        if (!fits) continue;
+        memmove(&group->idle[at], &group->idle[at + 1],
+                (size_t)(group->idle_count - at - 1) * sizeof(int));
+        group->idle_count--;
+        return server_at;
+    }
+    return -1;
 }
 
 /* It is the next group's turn to serve this client, which has nothing under way. */
@@ -422,14 +582,16 @@ static int client_ready(Place *place, int descriptor, uint32_t events, PyObject 
     if (got <= 0) return got == 0;
     Group *group = next_of(place);
     int may_have = group->idle_count || (group->crowded && group->servers);
-    int slot = may_have && got < BLOCK ? recognised(group, data, got) : -1;
-    if (slot < 0) return dismiss(descriptor, ASKS, data, got);
+    int slot = may_have && got < BLOCK ? recognised(group, place, data, got) : -1;
+    int server_at = slot < 0 || !group->idle_count ? -1 : take_idle(group, place->statement);
+    if (slot < -1 || server_at < -1) return 0;
+    if (slot < 0 || (server_at < 0 && group->idle_count))
+        return dismiss(descriptor, ASKS, data, got);
     if (!keep_request(place, data, got)) return PyErr_NoMemory() != NULL;
     place->slot = slot;
     place->started = now;
-    if (!group->idle_count) return enqueue(group, descriptor, now);
-    begin(group, descriptor, group->idle[--group->idle_count], now);
-    return 1;
+    return server_at < 0 ? enqueue(group, descriptor, now)
+                         : begin(group, descriptor, server_at, now);
 }
 
 static void count(Group *group, Place *client, Py_ssize_t answer, double now) {
@@ -442,8 +604,10 @@ static void count(Group *group, Place *client, Py_ssize_t answer, double now) {
     slot->buckets[bucket]++;
     if (client->request[0] == 'Q')
         group->simple++;
+    else if (client->request[0] == 'P')
+        group->parsed++;
     else
-        group->extended++;
+        group->bound++;
     group->bytes_in += client->size;
     group->bytes_out += answer;
 }
@@ -522,7 +686,7 @@ static Group *take_group(PyObject *object) {
 
 static PyObject *configure(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    if (!arguments_are(count, 2)) return NULL;
+    if (!arguments_are(count, 3)) return NULL;
     if (!PyTuple_Check(arguments[0]) || PyTuple_GET_SIZE(arguments[0]) > MOST_BOUNDS ||
         !PyBytes_CheckExact(arguments[1]) || PyBytes_GET_SIZE(arguments[1]) != KINDS) {
         PyErr_SetString(PyExc_TypeError, "a tuple of bounds and a table of 256 bytes expected");
@@ -533,6 +697,7 @@ static PyObject *configure(PyObject *module, PyObject *const *arguments, Py_ssiz
         bounds[at] = PyFloat_AsDouble(PyTuple_GET_ITEM(arguments[0], at));
     if (PyErr_Occurred()) return NULL;
     memcpy(noteworthy, PyBytes_AS_STRING(arguments[1]), KINDS);
+    Py_XSETREF(stale, Py_NewRef(arguments[2]));
     Py_RETURN_NONE;
 }
 
@@ -644,7 +809,12 @@ static PyObject *learn(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     Py_RETURN_TRUE;
 }
 
-static Place *new_place(int descriptor, PyObject *owner, int role, int group) {
+static Place *new_place(int descriptor, PyObject *owner, int role, int group,
+                        PyObject *statements) {
+    if (!PyDict_Check(statements)) {
+        PyErr_SetString(PyExc_TypeError, "statements are a dictionary");
+        return NULL;
+    }
     if (descriptor < 0 || place_of(descriptor) != NULL) {
         PyErr_SetString(PyExc_ValueError, "the descriptor has a place already, or is none");
         return NULL;
@@ -669,6 +839,7 @@ static Place *new_place(int descriptor, PyObject *owner, int role, int group) {
     place->role = role;
     place->group = group;
     place->peer = -1;
+    place->statements = Py_NewRef(statements);
     groups[group].members++;
     return places[descriptor] = place;
 }
@@ -682,33 +853,35 @@ static Group *take_place(PyObject *const *arguments, int *descriptor) {
 static PyObject *add_client(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     int descriptor;
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "a descriptor, its owner and a group expected");
-        return NULL;
-    }
+    if (!arguments_are(count, 4)) return NULL;
     Group *group = take_place(arguments, &descriptor);
     if (group == NULL) return NULL;
-    if (new_place(descriptor, arguments[1], CLIENT, (int)(group - groups)) == NULL) return NULL;
+    if (new_place(descriptor, arguments[1], CLIENT, (int)(group - groups), arguments[3]) == NULL)
+        return NULL;
     Py_RETURN_NONE;
 }
 
 static PyObject *add_waiting(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     int descriptor;
-    if (count != 5 || !PyBytes_CheckExact(arguments[3])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "a descriptor, its owner, a group, a request and a time expected");
+    if (count != 6 || !PyBytes_CheckExact(arguments[4])) {
+        PyErr_SetString(PyExc_TypeError, "a descriptor, its owner, a group, its statements, a "
+                                         "request and a time expected");
         return NULL;
     }
     Group *group = take_place(arguments, &descriptor);
-    double started = PyFloat_AsDouble(arguments[4]);
+    double started = PyFloat_AsDouble(arguments[5]);
     if (group == NULL || PyErr_Occurred()) return NULL;
-    const char *request = PyBytes_AS_STRING(arguments[3]);
-    Py_ssize_t size = PyBytes_GET_SIZE(arguments[3]);
-    int slot = recognised(group, request, size);
-    if (slot < 0) Py_RETURN_FALSE;
-    Place *place = new_place(descriptor, arguments[1], CLIENT, (int)(group - groups));
+    const char *request = PyBytes_AS_STRING(arguments[4]);
+    Py_ssize_t size = PyBytes_GET_SIZE(arguments[4]);
+    Place *place = new_place(descriptor, arguments[1], CLIENT, (int)(group - groups), arguments[3]);
     if (place == NULL) return NULL;
+    int slot = size < BLOCK ? recognised(group, place, request, size) : -1;
+    if (slot < 0) {
+        Py_DECREF(vacate(descriptor));
+        if (slot < -1) return NULL;
+        Py_RETURN_FALSE;
+    }
     place->slot = slot;
     place->started = started;
     group->crowded = 1;
@@ -722,11 +895,8 @@ static PyObject *add_waiting(PyObject *module, PyObject *const *arguments, Py_ss
 static PyObject *add_server(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     int descriptor;
-    if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "a descriptor, its owner, a group and a flag expected");
-        return NULL;
-    }
-    int wanted = PyObject_IsTrue(arguments[3]);
+    if (!arguments_are(count, 5)) return NULL;
+    int wanted = PyObject_IsTrue(arguments[4]);
     Group *group = take_place(arguments, &descriptor);
     if (group == NULL || wanted < 0) return NULL;
     if (group->servers >= group->idle_room) {
@@ -736,12 +906,13 @@ static PyObject *add_server(PyObject *module, PyObject *const *arguments, Py_ssi
         group->idle = grown;
         group->idle_room = room;
     }
-    if (new_place(descriptor, arguments[1], SERVER, (int)(group - groups)) == NULL) return NULL;
+    if (new_place(descriptor, arguments[1], SERVER, (int)(group - groups), arguments[3]) == NULL)
+        return NULL;
     group->servers++;
     group->wanted = wanted;
     group->owed = wanted; /* so that it begins with who waits here */
     if (!go_on(group, descriptor, monotonic()) || !send_all()) return NULL;
-    Py_RETURN_NONE;
+    return PyBool_FromLong(PyList_GET_SIZE(odd) > 0);
 }
 
 static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
@@ -753,7 +924,7 @@ static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t
     if (wanted) group->wanted = 1;
     if (!group->idle_count) Py_RETURN_NONE;
     int descriptor = group->idle[0]; /* the longest unused: the pool keeps them in that order */
-    PyObject *request = request_of(places[descriptor]);
+    PyObject *request = before_of(places[descriptor]);
     return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
 }
 
@@ -843,12 +1014,13 @@ static PyObject *collect(PyObject *module, PyObject *ignored) {
     int failed = of_groups == NULL || of_slots == NULL;
     for (int at = 0; at < groups_count && !failed; at++) {
         Group *group = &groups[at];
-        if (!group->simple && !group->extended) continue;
-        PyObject *item = Py_BuildValue("(iLLLLd)", at, group->simple, group->extended,
+        if (!group->simple && !group->parsed && !group->bound) continue;
+        PyObject *item = Py_BuildValue("(iLLLLLd)", at, group->simple, group->parsed, group->bound,
                                        group->bytes_in, group->bytes_out, group->waits);
         failed = item == NULL || PyList_Append(of_groups, item) < 0;
         Py_XDECREF(item);
-        group->simple = group->extended = group->bytes_in = group->bytes_out = 0;
+        group->simple = group->parsed = group->bound = 0;
+        group->bytes_in = group->bytes_out = 0;
         group->waits = 0.0;
     }
     for (int at = 0; at < slots_count && !failed; at++) {
@@ -897,5 +1069,8 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__fast_path(void) {
     learn_characters();
     odd = PyList_New(0);
-    return odd == NULL ? NULL : PyModule_Create(&definition);
+    name_name = PyUnicode_InternFromString("name");
+    description_name = PyUnicode_InternFromString("description");
+    if (odd == NULL || name_name == NULL || description_name == NULL) return NULL;
+    return PyModule_Create(&definition);
 }

@@ -63,16 +63,20 @@ class ChannelProtocol:
     def resume_writing(self) -> None:
         """The peer has taken all."""
 
-    def dismissed(self, request: bytes, started: float) -> None:
+    def dismissed(self, request: bytes, before: bytes, started: float) -> None:
         """The channel has left the fast path, where it was a client's. `request`: the last that
-        was served there, if any; `started`: when that came, in seconds of time.perf_counter()."""
+        was served there, if any; `before`: if that ran a statement by its name, the last one that
+        didn't; `started`: when the last came, in seconds of time.perf_counter()."""
 
-    def resumed(self, server: "ChannelProtocol", request: bytes, started: float) -> None:
+    def resumed(
+        self, server: "ChannelProtocol", request: bytes, before: bytes, started: float
+    ) -> None:
         """As `dismissed`, while the request is under way: the server has been sent it."""
 
     def returned(self, request: bytes) -> None:
         """The channel has left the fast path, where it was a server's, idle. `request`: the last
-        that it has served there, if that began with Parse."""
+        that it has served there and ran no statement by its name, if any: whole if that began with
+        Parse, else one byte of it."""
 
 
 class Poller:
@@ -168,9 +172,22 @@ class Poller:
         if fast_path.drop(descriptor):
             self._take_odd()
 
+    def take_odd_soon(self) -> None:
+        """Somebody has left the fast path while something else was done."""
+        self.loop.call_soon(self._take_odd)
+
     def _take_odd(self) -> None:
         """Go on with what has left the fast path."""
-        for kind, descriptor, client, server, request, started, data in fast_path.take_odd():
+        for (
+            kind,
+            descriptor,
+            client,
+            server,
+            request,
+            before,
+            started,
+            data,
+        ) in fast_path.take_odd():
             channel = self._channels.get(descriptor)
             try:
                 if kind == fast_path.RETURNS:
@@ -178,9 +195,9 @@ class Poller:
                 elif kind == fast_path.REST:
                     self.take_back(descriptor)
                 elif server is None:
-                    client.dismissed(request, started)
+                    client.dismissed(request, before, started)
                 else:
-                    client.resumed(server, request, started)
+                    client.resumed(server, request, before, started)
                 if not data:
                     continue
                 if kind == fast_path.ASKS:

@@ -13,7 +13,10 @@ set of plans. Groups of several replicas are linked in a ring, in which a client
 with each request. That goes to the server of the group that was used last. If none is free the
 client leaves, for there may be one elsewhere; but in a group that is *crowded* it waits: those who
 wait here and those who wait for the same servers elsewhere take turns. Requests are recognised by
-what plans are kept by: the text's skeleton (see `sql.skeleton`), the text, or what Parse prepares.
+what plans are kept by: the text's skeleton (see `sql.skeleton`), the text, what Parse prepares, or
+the name that servers have for a statement. Of those they were given, each by its own dictionary of
+them, both clients and servers are asked which statements they have; a server that has not the one
+that a client runs does not get it.
 A *slot* counts queries and their durations for one tally.
 
 Servers here count as lent. Before this process says anything of itself, it calls
@@ -30,28 +33,29 @@ ASKS: Final = 0
 RESUMES: Final = 1
 """Client and server leave while a request is under way; the server has sent these bytes, if any."""
 RETURNS: Final = 2
-"""A server leaves that is idle; with the last request that it has served if that began with
-Parse."""
+"""A server leaves that is idle; with the last request that it has served and ran no statement by its
+name: whole if that began with Parse, else one byte of it."""
 REST: Final = 3
 """A client's socket hasn't taken the end of an answer; it has left, or has to."""
 UNSENT: Final = 4
 """As RESUMES, but the server's socket hasn't taken the end of the request."""
 
-Odd = tuple[int, int, Any, Any, bytes, float, bytes]
-"""One of the above, the descriptor that it is about (of the server for RETURNS and UNSENT), the
-client's owner and the server's or None, the last request or nothing, when that came (seconds of
-time.perf_counter()), and the bytes."""
+Odd = tuple[int, int, Any, Any, bytes, bytes, float, bytes]
+"""One of the above; the descriptor that it is about (of the server for RETURNS and UNSENT); the
+client's owner and the server's or None; the last request or nothing; if that ran a statement by its
+name, the last one that didn't; when the last came (seconds of time.perf_counter()); the bytes."""
 Collected = tuple[
-    list[tuple[int, int, int, int, int, float]], list[tuple[int, int, float, tuple[int, ...]]]
+    list[tuple[int, int, int, int, int, int, float]], list[tuple[int, int, float, tuple[int, ...]]]
 ]
-"""By group: its number, simple queries, extended ones, bytes from clients, to them, seconds that
-they have waited for servers. By slot: its number, queries, seconds, queries by bucket. All since
-the last time."""
+"""By group: its number, simple queries, those with Parse, those of a named statement, bytes from
+clients, to them, seconds that they have waited for servers. By slot: its number, queries, seconds,
+queries by bucket. All since the last time."""
 
 AVAILABLE: bool = False
 
-configure: Callable[[tuple[float, ...], bytes], None]
-"""Upper bounds of the buckets, and 256 flags: by which messages an answer is not plain."""
+configure: Callable[[tuple[float, ...], bytes, object], None]
+"""Upper bounds of the buckets, 256 flags: by which messages an answer is not plain, and what stands
+for the description of a statement that must be prepared anew."""
 turn: Callable[[int, int], list[int] | None]
 """Serve what is ready in an epoll set, so many at once. None if that is all; else what is ready and
 not on the fast path (descriptor << 8 | events), and there may be something for `take_odd`."""
@@ -70,16 +74,17 @@ open_slot: Callable[[], int]
 learn: Callable[[int, bytes, int, bool], bool]
 """Recognise requests of the group that are like this one, and count them in the slot; the flag:
 its text must be the very same. False if it can't be done."""
-add_client: Callable[[int, object, int], None]
-"""(descriptor, owner, group). The client must be idle."""
-add_waiting: Callable[[int, object, int, bytes, float], bool]
+add_client: Callable[[int, object, int, Any], None]
+"""(descriptor, owner, group, its statements by their names). The client must be idle."""
+add_waiting: Callable[[int, object, int, Any, bytes, float], bool]
 """The same for a client that waits for a server, with its request and when that came; false if the
 request isn't recognised. The group is crowded from now on. `add_server` must follow."""
-add_server: Callable[[int, object, int, bool], None]
-"""(descriptor, owner, group, whether others want its servers too). The server must be idle."""
+add_server: Callable[[int, object, int, Any, bool], bool]
+"""(descriptor, owner, group, what it has prepared: descriptions by name, whether others want its
+servers too). The server must be idle. Whether there is something for `take_odd`."""
 recall: Callable[[int, bool], tuple[object, bytes] | None]
-"""Take an idle server out of the group: its owner, and the last request that it has served if that
-began with Parse. None if there is none. The flag: others want the servers."""
+"""Take an idle server out of the group: its owner, and a request as for RETURNS. None if there is
+none. The flag: others want the servers."""
 uncrowd: Callable[[int], list[int]]
 """The group is not crowded any more; descriptors of the clients that wait in it, to be dropped."""
 drop: Callable[[int], bool]

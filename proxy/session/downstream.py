@@ -73,6 +73,11 @@ class Downstream(Recipient):
         """That of the client's connection if it may take the fast path, else -1."""
         return -1 if self._transport is None else self._transport.fast_descriptor
 
+    @property
+    def statements(self) -> dict[bytes, Prepared]:
+        """What the client has prepared, by its names for it."""
+        return {}
+
     def at_rest(self) -> bool:
         """Whether nothing is unread, unsent or waited for, and nothing comes but answers."""
         return False

@@ -49,7 +49,8 @@ class Group(Borrower):
         pool.fast_groups.append(self.number)
 
     def backend_returned(self, backend: Backend, request: bytes) -> None:
-        backend.unnamed = self.context.prepared.parsed_by(request)
+        if request:
+            backend.unnamed = self.context.prepared.parsed_by(request)
         self.pool.release(backend)
 
 
@@ -175,16 +176,16 @@ def _collect() -> None:
         for ring in (*_rings.values(), *_closed)
         for group in ring.groups.values()
     }
-    for number, simple, extended, bytes_in, bytes_out, waits in of_groups:
+    for number, simple, parsed, bound, bytes_in, bytes_out, waits in of_groups:
         context = numbered[number].context
         counters = context.counters
         counters.bytes_in += bytes_in
         counters.bytes_out += bytes_out
-        counters.lends += simple + extended
-        counters.fast += simple + extended
+        counters.lends += simple + parsed + bound
+        counters.fast += simple + parsed + bound
         counters.wait_seconds += waits
         counters.plan_hits += simple
-        context.prepared.asked += extended
+        context.prepared.asked += parsed
     for slot, count, seconds, buckets in of_slots:
         tally = _tallies[slot]
         tally.count += count

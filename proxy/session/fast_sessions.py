@@ -9,21 +9,25 @@ server says beside an answer, other plans, and what becomes known of the nodes.
 from typing import Final
 
 from proxy.net import fast_path
+from proxy.net.channel import poller
 from proxy.pool.backend import Backend
+from proxy.pool.description import STALE
 from proxy.routing.decide import preference_of, standing
 from proxy.routing.plan import Plan
+from proxy.session.batch import USES, Batch
 from proxy.session.fast_rings import Group, Key, Ring, ring_of
 from proxy.session.link import Entry, Link
 from proxy.session.relay import PLAIN
 from proxy.topology.counters import BUCKET_BOUNDS
+from proxy.wire.scan import renamed
 
-_SHAPES: Final = (b"Q", b"PBDES", b"PBES")
+_SHAPES: Final = (b"Q", b"PBDES", b"PBES", b"BDES", b"BES")
 _LONGEST: Final = 8192
 """Bytes of a request."""
 
 AVAILABLE: Final = fast_path.AVAILABLE
 if AVAILABLE:
-    fast_path.configure(BUCKET_BOUNDS, PLAIN)
+    fast_path.configure(BUCKET_BOUNDS, PLAIN, STALE)
 
 
 def enter(link: Link, backend: Backend) -> bool:
@@ -43,11 +47,12 @@ def enter(link: Link, backend: Backend) -> bool:
     if pool.waiting_count and not _let_in(ring, group):
         return False
     backend.owner = group
-    backend.unnamed = None
     ring.admit(entry.fresh_after)
-    fast_path.add_client(client_at, entry.session, group.number)
+    session, number, wanted = entry.session, group.number, pool.waiting_count > 0
+    fast_path.add_client(client_at, session, number, session.statements)
     link.go_fast()
-    fast_path.add_server(server_at, backend, group.number, pool.waiting_count > 0)
+    if fast_path.add_server(server_at, backend, number, backend.prepared, wanted):
+        poller().take_odd_soon()
     return True
 
 
@@ -62,10 +67,9 @@ def _let_in(ring: Ring, group: Group) -> int:
         entry = borrower.entry()
         if entry is None or _ring_of(entry) is not ring:
             break
-        client_at, payload = _client_of(entry), entry.batch.payload
-        started = entry.session.started
+        client_at, request, session = _client_of(entry), _request_of(entry), entry.session
         if client_at < 0 or not fast_path.add_waiting(
-            client_at, entry.session, group.number, payload, started
+            client_at, session, group.number, session.statements, request, session.started
         ):
             break
         ring.admit(entry.fresh_after)
@@ -124,6 +128,15 @@ def _is_relayed(plan: Plan) -> bool:
     )
 
 
+def _request_of(entry: Entry) -> bytes:
+    """What the client has sent, with its own name for the statement."""
+    batch = entry.batch
+    if batch.references is None:
+        return batch.payload
+    payload, (reference,) = batch.payload, batch.references
+    return renamed(payload, 0, len(payload), len(reference.prepared.name), reference.client_name)
+
+
 def _is_exact(entry: Entry) -> bool | None:
     """Whether the plan is kept under the whole text alone; None where another is kept, or none."""
     plans, batch, plan = entry.plans, entry.batch, entry.plan
@@ -131,5 +144,13 @@ def _is_exact(entry: Entry) -> bool | None:
         return plans.keeps(batch.text, plan)
     prepared = batch.bound[0]
     current = prepared.plan is plan and prepared.plan_version == plans.version
-    plain = batch.references is None and prepared.executes is None and prepared.runs is None
-    return False if current and plain else None
+    plain = prepared.executes is None and prepared.runs is None
+    return False if current and plain and _is_named(batch) else None
+
+
+def _is_named(batch: Batch) -> bool:
+    """Whether it parses what it runs, or runs only what was prepared by a name."""
+    references = batch.references
+    if references is None:
+        return batch.unnamed is not None
+    return len(references) == 1 and references[0].action == USES and not references[0].unnamed

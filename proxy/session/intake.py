@@ -123,10 +123,14 @@ class Intake:
         else:
             self._data, self._position = self._data[self._position :] + data, 0
 
-    def served(self, request: bytes) -> None:
-        """The fast path has served requests, this one last."""
-        self._portals_described = True
-        self.unnamed = self._registry.parsed_by(request)
+    def served(self, request: bytes, before: bytes) -> None:
+        """The fast path has served requests, this one last; `before`: if that ran a statement by
+        its name, the last that didn't."""
+        if request[0] != _BIND:
+            before = request
+        if before:
+            self._portals_described = True
+            self.unnamed = self._registry.parsed_by(before)
 
     def forget(self, name: bytes) -> bool:
         """The client no longer has this statement; whether only Penstock needs to know that."""

@@ -261,19 +261,26 @@ class Session(Asking):
             and not self.asking
         )
 
-    def dismissed(self, request: bytes, started: float) -> None:
+    @property
+    def statements(self) -> dict[bytes, Prepared]:
+        return self._intake.statements
+
+    def dismissed(self, request: bytes, before: bytes, started: float) -> None:
         self.fast = False
         if request:
             self._started = started
-            self._intake.served(request)
+            self._intake.served(request, before)
 
-    def resumed(self, server: ChannelProtocol, request: bytes, started: float) -> None:
+    def resumed(
+        self, server: ChannelProtocol, request: bytes, before: bytes, started: float
+    ) -> None:
         assert isinstance(server, Backend)
         group = server.owner
         assert isinstance(group, Group)
+        server.unnamed = None  # what others have made of it meanwhile isn't known here
         self.fast = False
         self.context.counters.bytes_in += len(request)
-        self._intake.served(request)
+        self._intake.served(request, before)
         self._intake.append(request)
         if self.upstream.resume(server, self.run):
             self._started = started

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from proxy.net.fast_path import ASKS, RESUMES, RETURNS
+from proxy.pool.description import STALE
 from proxy.session.relay import PLAIN
 from proxy.topology.counters import BUCKET_BOUNDS
+from proxy.wire.scan import renamed
 from tests.compiled import compiled_module, needs
 
 fast_path: Any = compiled_module("net", "_fast_path")
@@ -42,6 +44,13 @@ def extended(number: int) -> bytes:
     return parse + message(b"B", bind) + message(b"E", bytes(5)) + message(b"S")
 
 
+def named(number: int, name: bytes = b"mine") -> bytes:
+    value = b"%d" % number
+    bind = b"\0" + name + b"\0\0\0\0\1" + struct.pack(">I", len(value)) + value + b"\0\0"
+    describe = message(b"D", b"P\0")
+    return message(b"B", bind) + describe + message(b"E", bytes(5)) + message(b"S")
+
+
 def unknown(number: int) -> bytes:
     return message(b"Q", b"SELECT w FROM t WHERE id = %d\0" % number)
 
@@ -49,7 +58,9 @@ def unknown(number: int) -> bytes:
 def number_in(request: bytes) -> int:
     if request[:1] == b"Q":
         return int(request[:-1].rpartition(b" ")[2])
-    return int(request[request.index(b"B\0\0\0") :].partition(b"\0E\0")[0][15:-1])
+    bind = request[request.index(b"B\0\0\0") :]
+    values = bind[6:].partition(b"\0")[2][4:]  # behind both names and the formats
+    return int(values[4 : 4 + struct.unpack_from(">I", values)[0]])
 
 
 def answer(number: int, padding: int = 0) -> bytes:
@@ -61,6 +72,24 @@ def number_of(reply: bytes) -> int:
     end = reply.index(b"C\0\0\0\x0dSELECT")
     digits = reply[:end].rpartition(b"x")[2] if b"x" in reply[:end] else reply[11:end]
     return int(digits)
+
+
+@dataclass
+class Statement:
+    """What the fast path looks at of a `session.prepared.Prepared`."""
+
+    name: bytes
+    description: object | None
+
+
+KNOWN = object()
+STATEMENT = Statement(b"penstock_2a", KNOWN)
+
+
+def for_servers(request: bytes) -> bytes:
+    if request[:1] != b"B":
+        return request
+    return renamed(request, 0, len(request), len(b"mine"), STATEMENT.name)
 
 
 @dataclass(eq=False)
@@ -77,6 +106,7 @@ class End:
     held: bytes = b""
     """A server's: what has come of an answer that the test relays, to `client`."""
     client: "End | None" = None
+    statements: dict[bytes, Any] = field(default_factory=dict)
 
     @property
     def descriptor(self) -> int:
@@ -112,6 +142,8 @@ class World:
         for many, ends in ((CLIENTS, self.clients), (SERVERS, self.servers)):
             for _ in range(many):
                 end = pair()
+                if many == CLIENTS:
+                    end.statements = {b"mine": STATEMENT}
                 self.polled.register(end.descriptor, select.EPOLLIN)
                 ends.append(end)
         self.free = list(self.servers)
@@ -132,7 +164,7 @@ class World:
             return
         self.number += 1
         client.asked = self.number
-        form = self.chance.choice((simple, simple, extended, extended, unknown))
+        form = self.chance.choice((simple, extended, named, named, named, unknown))
         client.far.sendall(form(self.number))
 
     def serve(self, server: End) -> None:
@@ -142,6 +174,9 @@ class World:
             assert not server.owes, "a second request before the answer to the first"
             large = self.chance.random() < 0.1
             server.owes = answer(number_in(request), 20_000 if large else 0)
+            if request[:1] == b"B":
+                assert request == for_servers(named(number_in(request)))
+                assert server.statements.get(STATEMENT.name) is KNOWN or not server.inside
         if server.owes:
             cut = len(server.owes)
             if self.chance.random() < 0.2:
@@ -162,11 +197,13 @@ class World:
     def enter(self, client: End) -> None:
         if not client.inside:
             client.inside = True
-            fast_path.add_client(client.descriptor, client, self.group)
+            fast_path.add_client(client.descriptor, client, self.group, client.statements)
 
     def lend(self, server: End) -> None:
         server.inside = True
-        fast_path.add_server(server.descriptor, server, self.group, bool(self.waiting))
+        fast_path.add_server(
+            server.descriptor, server, self.group, server.statements, bool(self.waiting)
+        )
 
     def turn(self) -> None:
         ready = fast_path.turn(self.polled.fileno(), 64)
@@ -179,7 +216,7 @@ class World:
                 self.relay(end, end.own.recv(65536))
 
     def make_good(self) -> None:
-        for kind, descriptor, client, server, request, _, data in fast_path.take_odd():
+        for kind, descriptor, client, server, request, _, _, data in fast_path.take_odd():
             self.left.add(kind)
             if kind == ASKS:
                 client.inside = False
@@ -227,7 +264,7 @@ class World:
             client, request = self.waiting.pop(0)
             server = self.free.pop()
             server.client = client
-            server.own.sendall(request)
+            server.own.sendall(for_servers(request))
 
     def disturb(self) -> None:
         """What a pool or the console may do at any time."""
@@ -235,6 +272,10 @@ class World:
         if what < 0.3:
             for server in list(self.free):
                 self.free.remove(server)
+                has = self.chance.choice((None, STALE, object(), KNOWN, KNOWN, KNOWN))
+                server.statements = {STATEMENT.name: KNOWN} if has is KNOWN else {}
+                if has not in (None, KNOWN):
+                    server.statements[STATEMENT.name] = has
                 self.lend(server)
         elif what < 0.5:
             while (
@@ -249,7 +290,9 @@ class World:
             self.make_good()
         elif what < 0.8 and self.waiting and self.free:
             client, request = self.waiting[0]
-            if fast_path.add_waiting(client.descriptor, client, self.group, request, 0.0):
+            if fast_path.add_waiting(
+                client.descriptor, client, self.group, client.statements, request, 0.0
+            ):
                 self.waiting.pop(0)
                 client.inside = True
                 self.lend(self.free.pop())
@@ -261,10 +304,11 @@ class World:
 
 @pytest.fixture(params=range(12))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    fast_path.configure(BUCKET_BOUNDS, PLAIN)
+    fast_path.configure(BUCKET_BOUNDS, PLAIN, STALE)
     group, slot = fast_path.open_group(), fast_path.open_slot()
     assert fast_path.learn(group, simple(1), slot, False)
     assert fast_path.learn(group, extended(1), slot, False)
+    assert fast_path.learn(group, for_servers(named(1)), slot, False)
     world = World(random.Random(request.param), group)
     world.open()
     yield world
@@ -308,7 +352,9 @@ def test_what_has_been_relayed_is_counted(world: World) -> None:
         server.far.sendall(answer(number_in(server.far.recv(65536))))
         world.turn()
         world.read(client)
-    ((group, simples, extendeds, _, out, _),), ((_, count, seconds, buckets),) = fast_path.collect()
+    ((group, simples, extendeds, _, _, out, _),), ((_, count, seconds, buckets),) = (
+        fast_path.collect()
+    )
     assert (group, simples, extendeds, count, sum(buckets)) == (world.group, 1, 2, 3, 3)
     assert out == 3 * len(answer(1))
     assert 0 < seconds < 10
@@ -323,6 +369,59 @@ def test_other_plans_end_what_is_known(world: World) -> None:
     fast_path.forget(world.group)
     client.far.sendall(simple(1))
     assert fast_path.turn(world.polled.fileno(), 64) == []
-    ((kind, _, owner, _, _, _, data),) = fast_path.take_odd()
+    ((kind, _, owner, _, _, _, _, data),) = fast_path.take_odd()
     assert (kind, owner, data) == (ASKS, client, simple(1))
     client.inside = False
+
+
+def test_what_ran_before_a_statement_by_its_name(world: World) -> None:
+    """Which unnamed statement is left, on either side, is told by another request."""
+    client, server = world.clients[0], world.servers[0]
+    server.statements = {STATEMENT.name: KNOWN}
+    world.enter(client)
+    world.lend(server)
+    for number, form in enumerate((extended, named, named), 1):
+        client.asked = number
+        client.far.sendall(form(number))
+        world.turn()
+        server.far.sendall(answer(number_in(server.far.recv(65536))))
+        world.turn()
+        world.read(client)
+    fast_path.drop(client.descriptor)
+    ((kind, _, _, _, request, before, _, _),) = fast_path.take_odd()
+    assert (kind, request, before) == (ASKS, named(3), extended(1))
+    assert fast_path.recall(world.group, True) == (server, extended(1))
+    client.inside = server.inside = False
+
+
+def test_a_ring_takes_turns_and_closes_as_a_whole(world: World) -> None:
+    client, (one, other, _) = world.clients[0], world.servers
+    following, slot = fast_path.open_group(), fast_path.open_slot()
+    assert fast_path.learn(following, simple(1), slot, False)
+    fast_path.link_group(world.group, following)
+    fast_path.link_group(following, world.group)
+    world.enter(client)
+    world.lend(one)
+    fast_path.add_server(other.descriptor, other, following, {}, False)
+    for number, server in enumerate((other, one, other, one), 1):
+        client.asked = number
+        client.far.sendall(simple(number))
+        world.turn()
+        server.far.sendall(answer(number_in(server.far.recv(65536))))
+        world.turn()
+        world.read(client)
+    assert (fast_path.members(world.group), fast_path.members(following)) == (2, 1)
+    for group in (world.group, following):
+        fast_path.close_group(group)
+        with pytest.raises(ValueError, match="in use"):
+            fast_path.end_group(group)
+    client.far.sendall(simple(9))
+    assert fast_path.turn(world.polled.fileno(), 64) == []
+    ((kind, *_),) = fast_path.take_odd()
+    assert kind == ASKS
+    fast_path.drop(other.descriptor)
+    fast_path.take_odd()
+    fast_path.end_group(following)
+    assert fast_path.open_group() == following
+    fast_path.close_group(following)
+    fast_path.end_group(following)
