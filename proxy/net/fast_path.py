@@ -33,7 +33,7 @@ ASKS: Final = 0
 RESUMES: Final = 1
 """Client and server leave while a request is under way; the server has sent these bytes, if any."""
 RETURNS: Final = 2
-"""A server leaves that is idle; with the last request that it has served and ran no statement by its
+"""A server leaves that is idle; with the last request served that ran no statement by its
 name: whole if that began with Parse, else one byte of it."""
 REST: Final = 3
 """A client's socket hasn't taken the end of an answer; it has left, or has to."""
