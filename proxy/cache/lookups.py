@@ -14,6 +14,7 @@ import hiredis
 from proxy.cache.cascades import Cascades
 from proxy.cache.codec import Codec
 from proxy.cache.commands import pack
+from proxy.cache.doorkeeper import Doorkeeper
 from proxy.cache.entry import CHECK_SIZE, HEADER_SIZE, SOUND, TOKEN_SIZE
 from proxy.cache.errors import LinkLost
 from proxy.cache.flights import NO_FLIGHT, Flights
@@ -87,6 +88,7 @@ class Lookups:
     ) -> None:
         self.statistics = Statistics()
         self.tier = Tier(memory, self.statistics)
+        self.doorkeeper = Doorkeeper()
         self._link = link
         self._prefix = prefix
         self._codec = codec or Codec()

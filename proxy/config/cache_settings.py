@@ -98,6 +98,11 @@ class CacheRule(Section):
         le=1000,
         description="with write-through and write-back: so many after one write, the last used",
     )
+    admission: Literal["adaptive", "always"] = Field(
+        "adaptive",
+        description="adaptive: while hardly any look-up of a statement finds something, only what "
+        "is asked for again is looked up and kept",
+    )
     enabled: bool = Field(True, description="false: matching statements are never cached")
 
 

@@ -68,6 +68,7 @@ typedef struct {
 } Group;
 
 typedef struct {
+    int first_only; /* what was asked for before leaves */
     long long count, buckets[MOST_BOUNDS + 1];
     double total;
 } Slot;
@@ -88,6 +89,7 @@ static double bounds[MOST_BOUNDS];
 static int bounds_count;
 static unsigned char noteworthy[KINDS];
 static PyObject *odd; /* a list */
+static Py_buffer door; /* of 64-bit hashes, a power of two of them */
 static PyObject *stale, *name_name, *description_name;
 static Outgoing outgoing[2 * MOST_EVENTS]; /* an answer, and a request of who has waited */
 static int outgoing_count;
@@ -223,23 +225,24 @@ static int has(Place *server, PyObject *statement) {
     return same;
 }
 
-/* The request as the server has to be sent it, with its own name for the statement, into `out`,
+/* A request as the server has to be sent it, with its own name for the statement, into `out`,
  * which has room for `room` bytes; its length, 0 where that is too long, -1 for an error. */
-static Py_ssize_t renamed(Place *client, char *out, Py_ssize_t room) {
+static Py_ssize_t renamed(PyObject *statement, const char *request, Py_ssize_t request_size,
+                          char *out, Py_ssize_t room) {
     Execution one;
-    const unsigned char *data = (const unsigned char *)client->request;
-    if (!find_execution(data, client->size, 0, &one)) return 0;
-    PyObject *name = name_of(client->statement);
+    const unsigned char *data = (const unsigned char *)request;
+    if (!find_execution(data, request_size, 0, &one)) return 0;
+    PyObject *name = name_of(statement);
     if (name == NULL) return -1;
     Py_ssize_t length = PyBytes_GET_SIZE(name), old = one.name_end - one.name;
-    Py_ssize_t size = client->size - old + length;
+    Py_ssize_t size = request_size - old + length;
     if (size <= room) {
         uint32_t bind = length_at(data, 0) - (uint32_t)old + (uint32_t)length;
         char head[6] = {'B', (char)(bind >> 24), (char)(bind >> 16), (char)(bind >> 8), (char)bind, 0};
         memcpy(out, head, sizeof(head));
         memcpy(out + sizeof(head), PyBytes_AS_STRING(name), (size_t)length);
         memcpy(out + sizeof(head) + length, data + one.name_end,
-               (size_t)(client->size - one.name_end));
+               (size_t)(request_size - one.name_end));
     } else {
         size = 0;
     }
@@ -354,7 +357,8 @@ static int dismiss_one(int descriptor, int kind, const char *data, Py_ssize_t si
         request = request_of(asks);
         before = before_of(asks);
         if (kind == UNSENT && asks->statement != NULL)
-            whole = renamed(asks, rewritten, sizeof(rewritten));
+            whole = renamed(asks->statement, asks->request, asks->size, rewritten,
+                            sizeof(rewritten));
         Py_SETREF(client, vacate(client_at));
     } else {
         request = before_of(places[server_at]);
@@ -493,7 +497,8 @@ static int begin(Group *group, int client_at, int server_at, double now) {
     if (client->statement != NULL) {
         if (ARENA - arena_used < 2 * BLOCK && !send_all()) return 0;
         char *out = arena + arena_used;
-        if ((size = renamed(client, out, 2 * BLOCK)) < 0) return 0;
+        size = renamed(client->statement, client->request, client->size, out, 2 * BLOCK);
+        if (size < 0) return 0;
         data = out;
         arena_used += size;
     } else if (!keep(&server->before, &server->before_size, &server->before_room, data,
@@ -575,6 +580,19 @@ static Group *next_of(Place *place) {
     return group;
 }
 
+/* The place of a request in the doorkeeper's table, and what belongs there; NULL on an error. */
+static int64_t *door_place(Place *client, const char *data, Py_ssize_t size, int64_t *value) {
+    char rewritten[2 * BLOCK];
+    if (client->statement != NULL) {
+        size = renamed(client->statement, data, size, rewritten, sizeof(rewritten));
+        if (size < 0) return NULL;
+        data = rewritten;
+    }
+    *value = (int64_t)hash_of(data, size);
+    size_t places = (size_t)door.len / sizeof(int64_t);
+    return (int64_t *)door.buf + ((uint64_t)*value & (places - 1));
+}
+
 static int client_ready(Place *place, int descriptor, uint32_t events, PyObject **others,
                         double now) {
     char *data;
@@ -583,10 +601,16 @@ static int client_ready(Place *place, int descriptor, uint32_t events, PyObject 
     Group *group = next_of(place);
     int may_have = group->idle_count || (group->crowded && group->servers);
     int slot = may_have && got < BLOCK ? recognised(group, place, data, got) : -1;
+    int64_t value = 0, *seen = NULL;
+    if (slot >= 0 && slots[slot].first_only) {
+        if ((seen = door_place(place, data, got, &value)) == NULL) return 0;
+        if (*seen == value) slot = -1;
+    }
     int server_at = slot < 0 || !group->idle_count ? -1 : take_idle(group, place->statement);
     if (slot < -1 || server_at < -1) return 0;
     if (slot < 0 || (server_at < 0 && group->idle_count))
         return dismiss(descriptor, ASKS, data, got);
+    if (seen != NULL) *seen = value;
     if (!keep_request(place, data, got)) return PyErr_NoMemory() != NULL;
     place->slot = slot;
     place->started = now;
@@ -764,12 +788,34 @@ static PyObject *members(PyObject *module, PyObject *number) {
     return group == NULL ? NULL : PyLong_FromLong(group->members);
 }
 
-static PyObject *open_slot(PyObject *module, PyObject *ignored) {
-    (void)module, (void)ignored;
+static PyObject *watch(PyObject *module, PyObject *memory) {
+    (void)module;
+    Py_buffer found;
+    if (door.buf != NULL && door.obj == memory) Py_RETURN_NONE;
+    if (PyObject_GetBuffer(memory, &found, PyBUF_WRITABLE) < 0) return NULL;
+    if (found.len < (Py_ssize_t)sizeof(int64_t) || (found.len & (found.len - 1))) {
+        PyBuffer_Release(&found);
+        PyErr_SetString(PyExc_ValueError, "the table's size must be a power of two");
+        return NULL;
+    }
+    if (door.buf != NULL) PyBuffer_Release(&door);
+    door = found;
+    Py_RETURN_NONE;
+}
+
+static PyObject *open_slot(PyObject *module, PyObject *flag) {
+    (void)module;
+    int first_only = PyObject_IsTrue(flag);
+    if (first_only < 0) return NULL;
+    if (first_only && door.buf == NULL) {
+        PyErr_SetString(PyExc_ValueError, "there is no doorkeeper's table");
+        return NULL;
+    }
     Slot *grown = realloc(slots, (size_t)(slots_count + 1) * sizeof(Slot));
     if (grown == NULL) return PyErr_NoMemory();
     slots = grown;
     memset(&slots[slots_count], 0, sizeof(Slot));
+    slots[slots_count].first_only = first_only;
     return PyLong_FromLong(slots_count++);
 }
 
@@ -1004,7 +1050,9 @@ static PyObject *collected_slot(int at) {
     }
     if (buckets == NULL) return NULL;
     PyObject *item = Py_BuildValue("(iLdN)", at, slot->count, slot->total, buckets);
-    memset(slot, 0, sizeof(Slot));
+    slot->count = 0;
+    slot->total = 0.0;
+    memset(slot->buckets, 0, sizeof(slot->buckets));
     return item;
 }
 
@@ -1046,7 +1094,8 @@ static PyMethodDef functions[] = {
     {"end_group", end_group, METH_O, NULL},
     {"forget", forget, METH_O, NULL},
     {"members", members, METH_O, NULL},
-    {"open_slot", open_slot, METH_NOARGS, NULL},
+    {"watch", watch, METH_O, NULL},
+    {"open_slot", open_slot, METH_O, NULL},
     {"learn", FAST(learn)},
     {"add_client", FAST(add_client)},
     {"add_waiting", FAST(add_waiting)},

@@ -70,7 +70,10 @@ forget: Callable[[int], None]
 """What the group has learnt."""
 members: Callable[[int], int]
 """How many clients and servers are in the group."""
-open_slot: Callable[[], int]
+watch: Callable[[Any], None]
+"""The table of a `cache.doorkeeper.Doorkeeper`; it must never be closed."""
+open_slot: Callable[[bool], int]
+"""The flag: what was asked for before, by the doorkeeper's table, leaves."""
 learn: Callable[[int, bytes, int, bool], bool]
 """Recognise requests of the group that are like this one, and count them in the slot; the flag:
 its text must be the very same. False if it can't be done."""
@@ -106,6 +109,7 @@ else:
     configure, turn = _fast_path.configure, _fast_path.turn
     open_group, link_group = _fast_path.open_group, _fast_path.link_group
     close_group, end_group = _fast_path.close_group, _fast_path.end_group
+    watch = _fast_path.watch
     forget, learn, open_slot = _fast_path.forget, _fast_path.learn, _fast_path.open_slot
     add_client, add_server = _fast_path.add_client, _fast_path.add_server
     add_waiting, members = _fast_path.add_waiting, _fast_path.members

@@ -111,7 +111,7 @@ class Lending(Connections):
             self.node.in_use += 1
             self.counters.lends += 1
             return backend
-        if self.fast_groups and self.recall():
+        if self.fast_groups and (self._recall_one() or self.recall()):
             return self.acquire(borrower)
         self._waiting[borrower] = time.monotonic()
         self.grow()
@@ -125,6 +125,20 @@ class Lending(Connections):
         self._idle.remove(backend)
         self._idle.insert(len(self._idle) if self._next else 0, backend)
         return True
+
+    def _recall_one(self) -> bool:
+        """Have back one connection that is idle on the fast path, if nobody waits; whether it may
+        be lent now."""
+        if self._waiting:
+            return False
+        for group in self.fast_groups:
+            recalled = fast_path.recall(group, False)
+            if recalled is not None:
+                backend, request = recalled
+                assert isinstance(backend, Backend)
+                backend.returned(request)
+                break
+        return bool(self._idle)
 
     def recall(self, all_of_them: bool = True) -> bool:
         """Have back what is idle on the fast path, and all others as they become free if they are

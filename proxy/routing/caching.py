@@ -69,6 +69,9 @@ def cache_plan(
         empty_ttl_seconds=None if empty is None else min(empty, ttl),
         refresh_seconds=rule.refresh_within if rule.strategy in REFRESHING else 0.0,
         refresh_entries=rule.refresh_entries,
+        adaptive=rule.admission == "adaptive"
+        and rule.strategy not in REFRESHING
+        and not hints.refresh,
         label="+".join(sorted({table.name for table in subject.tables})),
     )
 

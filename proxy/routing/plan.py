@@ -61,6 +61,8 @@ class CachePlan:
     """Write-through: a writer waits for so long while results are read again; 0: it doesn't."""
     refresh_entries: int = 0
     """So many of them at most."""
+    adaptive: bool = False
+    """While hardly any look-up finds something, only what is asked for again is looked up."""
     tally: StatementTally = field(default_factory=StatementTally, compare=False, repr=False)
     """What the cache did for the statement."""
 

@@ -20,6 +20,7 @@ from proxy.session.transaction import (
     IDLE,
 )
 from proxy.session.vacancy import Vacancy
+from proxy.topology.statement_tallies import SELDOM
 from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
@@ -139,12 +140,28 @@ class Asking(Answering):
                 self.touch_hot(key)
             self._write_soon(caching.remembered_reply(answer, self.client.transaction.status))
             return True
+        if terms.adaptive and self._passes_by(batch, terms):
+            return False
         self.state = states.WAITING
         self.asking = True
         answered = partial(self._cache_answered, batch)
         caching.ask(
             self.context, self.client, batch, plan, self._literals, key, answered, self.note_hot
         )
+        return True
+
+    def _passes_by(self, batch: Batch, terms: CachePlan) -> bool:
+        """Whether it isn't worth while to look up what is asked for the first time."""
+        cache, tally = self.context.cache, terms.tally
+        assert cache is not None
+        again = cache.doorkeeper.seen(batch.payload)
+        if not tally.seldom:
+            return False
+        if again:
+            tally.again()
+            return False
+        self.context.counters.cache_bypasses[SELDOM] += 1
+        tally.passed()
         return True
 
     def note_hot(self, key: bytes, batch: Batch, terms: CachePlan, reads: tuple[str, ...]) -> None:

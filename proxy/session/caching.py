@@ -185,7 +185,7 @@ def _count(tally: StatementTally, lookup: Lookup) -> None:
     if lookup.payload is not None:
         tally.hits += 1
     elif lookup.ticket is not None or lookup.reason in MISSES:
-        tally.misses += 1
+        tally.missed()
     else:
         tally.bypasses[lookup.reason] += 1
 

@@ -165,10 +165,12 @@ class DatabaseContext:
             return self.writes.of_tables(plan.reads)
         return float("-inf")
 
-    def own_floor(self, client: Client) -> float:
-        """`fresh_after` of all that the client reads until it writes, of what no rule caches;
-        infinite where others' writes move it."""
+    def own_floor(self, client: Client, plan: Plan) -> float:
+        """`fresh_after` of this plan for all that the client reads until it writes; infinite where
+        others' writes move it."""
         scope = self.read_your_writes
+        if plan.cache is not None and self.cache is not None:
+            return float("inf")
         if scope == "session":
             return client.wrote_at
         return float("-inf" if scope == "off" else "inf")

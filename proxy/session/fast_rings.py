@@ -19,6 +19,7 @@ from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.plans import PlanCache
 from proxy.topology.counters import Tally
+from proxy.topology.statement_tallies import StatementTally
 
 _MOST_GROUPS: Final = 64
 """Of one pool: clients in more states of settings would take each other's servers all the time."""
@@ -57,12 +58,14 @@ class Group(Borrower):
 class Ring:
     """See the module's docstring. Made by `ring_of`."""
 
-    __slots__ = ("_fresh_after", "context", "groups", "key")
+    __slots__ = ("_fresh_after", "_seldom", "context", "groups", "key")
 
     def __init__(self, context: DatabaseContext, key: Key) -> None:
         self.context = context
         self.key = key
         self._fresh_after = float("-inf")
+        self._seldom: dict[StatementTally, None] = {}
+        """Of which only what is asked for the first time is relayed here."""
         self.groups = {pool: Group(context, pool) for pool in key.pools}
         groups = list(self.groups.values())
         for group, following in zip(groups, groups[1:] + groups[:1], strict=True):
@@ -76,10 +79,20 @@ class Ring:
 
     def learn(self, request: bytes, plan: Plan, exact: bool) -> bool:
         """Recognise what is like this request; false if it can't be done."""
+        terms, cache = plan.cache, self.context.cache
+        if terms is not None and cache is not None:
+            fast_path.watch(cache.doorkeeper.memory)
+            self._seldom[terms.tally] = None
         return all(
             fast_path.learn(group.number, request, _slot(group, plan), exact)
             for group in self.groups.values()
         )
+
+    def weigh(self) -> None:
+        """Relay nothing more of what is asked for again often enough by now."""
+        if not all(tally.seldom for tally in self._seldom):
+            self._seldom.clear()
+            self.key.plans.forget_fast()
 
     def _look(self) -> None:
         """Close if not all would go here any more."""
@@ -122,8 +135,10 @@ class Ring:
 
 _rings: Final[dict[Key, Ring]] = {}
 _closed: Final[list[Ring]] = []
-_slots: Final[dict[Tally, int]] = {}
-_tallies: Final[list[Tally]] = []
+_Counted = tuple[Tally, StatementTally | None]
+"""What a slot counts for, the second where the cache is passed by."""
+_slots: Final[dict[_Counted, int]] = {}
+_counted: Final[list[_Counted]] = []
 """By the number of their slot."""
 
 
@@ -138,10 +153,12 @@ def ring_of(context: DatabaseContext, key: Key) -> Ring | None:
 def _slot(group: Group, plan: Plan) -> int:
     node = group.pool.node
     tally = group.context.counters.tally(node.role.value, node.name, plan.kind)
-    slot = _slots.get(tally)
+    passes = plan.cache is not None and group.context.cache is not None
+    counted = tally, plan.cache.tally if plan.cache is not None and passes else None
+    slot = _slots.get(counted)
     if slot is None:
-        slot = _slots[tally] = fast_path.open_slot()
-        _tallies.append(tally)
+        slot = _slots[counted] = fast_path.open_slot(passes)
+        _counted.append(counted)
     return slot
 
 
@@ -162,6 +179,7 @@ def settle(patience: float = 0.0) -> None:
         session.served(started)
     _collect()
     for ring in list(_rings.values()):
+        ring.weigh()
         if ring.empty:
             ring.close()
     for ring in [one for one in _closed if one.empty]:
@@ -187,7 +205,9 @@ def _collect() -> None:
         counters.plan_hits += simple
         context.prepared.asked += parsed
     for slot, count, seconds, buckets in of_slots:
-        tally = _tallies[slot]
+        tally, passing = _counted[slot]
+        if passing is not None:
+            passing.passed(count)
         tally.count += count
         tally.durations.total += seconds
         for place, more in enumerate(buckets):

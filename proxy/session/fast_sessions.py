@@ -15,6 +15,7 @@ from proxy.pool.description import STALE
 from proxy.routing.decide import preference_of, standing
 from proxy.routing.plan import Plan
 from proxy.session.batch import USES, Batch
+from proxy.session.context import DatabaseContext
 from proxy.session.fast_rings import Group, Key, Ring, ring_of
 from proxy.session.link import Entry, Link
 from proxy.session.relay import PLAIN
@@ -92,6 +93,7 @@ def _ring_of(entry: Entry) -> Ring | None:
     if (
         entry.batch.shape not in _SHAPES
         or not _is_relayed(plan)
+        or not _passes_cache(context, plan)
         or context.sharded
         or context.write_back is not None
     ):
@@ -113,7 +115,6 @@ def _is_relayed(plan: Plan) -> bool:
     return (
         plan.plain
         and plan.reads_only
-        and plan.cache is None
         and plan.shard is None
         and not plan.keyed
         and plan.executes is None
@@ -126,6 +127,12 @@ def _is_relayed(plan: Plan) -> bool:
         and not plan.occupies
         and len(plan.analysis.statements) == 1
     )
+
+
+def _passes_cache(context: DatabaseContext, plan: Plan) -> bool:
+    """Whether nothing is looked up, or only what is asked for again."""
+    terms = plan.cache
+    return terms is None or context.cache is None or (terms.adaptive and terms.tally.seldom)
 
 
 def _request_of(entry: Entry) -> bytes:

@@ -163,7 +163,7 @@ class Link(Borrower):
             return None
         if client.facts.pinned is not None or self._abandoned:
             return None
-        plans, fresh_after = context.plans_of(client.user), context.own_floor(client)
+        plans, fresh_after = context.plans_of(client.user), context.own_floor(client, plan)
         return Entry(self._session, context, plans, batch, plan, pool, self._pool_of, fresh_after)
 
     def go_fast(self) -> None:

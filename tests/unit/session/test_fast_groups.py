@@ -305,7 +305,7 @@ class World:
 @pytest.fixture(params=range(12))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     fast_path.configure(BUCKET_BOUNDS, PLAIN, STALE)
-    group, slot = fast_path.open_group(), fast_path.open_slot()
+    group, slot = fast_path.open_group(), fast_path.open_slot(False)
     assert fast_path.learn(group, simple(1), slot, False)
     assert fast_path.learn(group, extended(1), slot, False)
     assert fast_path.learn(group, for_servers(named(1)), slot, False)
@@ -396,7 +396,7 @@ def test_what_ran_before_a_statement_by_its_name(world: World) -> None:
 
 def test_a_ring_takes_turns_and_closes_as_a_whole(world: World) -> None:
     client, (one, other, _) = world.clients[0], world.servers
-    following, slot = fast_path.open_group(), fast_path.open_slot()
+    following, slot = fast_path.open_group(), fast_path.open_slot(False)
     assert fast_path.learn(following, simple(1), slot, False)
     fast_path.link_group(world.group, following)
     fast_path.link_group(following, world.group)
