@@ -974,6 +974,16 @@ static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t
     return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
 }
 
+static PyObject *take_last(PyObject *module, PyObject *number) {
+    (void)module;
+    Group *group = take_group(number);
+    if (group == NULL) return NULL;
+    if (!group->idle_count) Py_RETURN_NONE;
+    int descriptor = group->idle[group->idle_count - 1];
+    PyObject *request = before_of(places[descriptor]);
+    return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
+}
+
 static PyObject *uncrowd(PyObject *module, PyObject *number) {
     (void)module;
     Group *group = take_group(number);
@@ -1101,6 +1111,7 @@ static PyMethodDef functions[] = {
     {"add_waiting", FAST(add_waiting)},
     {"add_server", FAST(add_server)},
     {"recall", FAST(recall)},
+    {"take_last", take_last, METH_O, NULL},
     {"uncrowd", uncrowd, METH_O, NULL},
     {"drop", drop, METH_O, NULL},
     {"take_odd", take_odd, METH_NOARGS, NULL},

@@ -88,6 +88,8 @@ servers too). The server must be idle. Whether there is something for `take_odd`
 recall: Callable[[int, bool], tuple[object, bytes] | None]
 """Take an idle server out of the group: its owner, and a request as for RETURNS. None if there is
 none. The flag: others want the servers."""
+take_last: Callable[[int], tuple[object, bytes] | None]
+"""The same with the one that was used last, where `recall` begins with the longest unused."""
 uncrowd: Callable[[int], list[int]]
 """The group is not crowded any more; descriptors of the clients that wait in it, to be dropped."""
 drop: Callable[[int], bool]
@@ -114,6 +116,6 @@ else:
     add_client, add_server = _fast_path.add_client, _fast_path.add_server
     add_waiting, members = _fast_path.add_waiting, _fast_path.members
     recall, drop, take_odd = _fast_path.recall, _fast_path.drop, _fast_path.take_odd
-    uncrowd = _fast_path.uncrowd
+    uncrowd, take_last = _fast_path.uncrowd, _fast_path.take_last
     under_way, touched = _fast_path.under_way, _fast_path.touched
     collect = _fast_path.collect

@@ -132,7 +132,7 @@ class Lending(Connections):
         if self._waiting:
             return False
         for group in self.fast_groups:
-            recalled = fast_path.recall(group, False)
+            recalled = fast_path.take_last(group)
             if recalled is not None:
                 backend, request = recalled
                 assert isinstance(backend, Backend)

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.databases import Database
+from tests.integration.admin.operating import operator
 from tests.integration.session.raw import (
     FLUSH,
     SYNC,
@@ -46,6 +47,8 @@ def two(module_database: Database, tmp_path_factory: pytest.TempPathFactory) -> 
 def numbers(two: Proxy) -> None:
     change(two, "DROP TABLE IF EXISTS numbers", "CREATE TABLE numbers (n int)")
     change(two, "INSERT INTO numbers VALUES (10)")
+    with operator(two) as admin:  # an earlier test's statements are gone with their connections
+        admin.execute(f'RECONNECT "{two.database.name}"'.encode())
 
 
 def change(proxy: Proxy, *statements: str) -> None:
