@@ -63,6 +63,9 @@ class ChannelProtocol:
     def resume_writing(self) -> None:
         """The peer has taken all."""
 
+    def failed(self) -> None:
+        """One of the calls has raised; the channel is about to be aborted."""
+
     def dismissed(self, request: bytes, before: bytes, started: float) -> None:
         """The channel has left the fast path, where it was a client's. `request`: the last that
         was served there, if any; `before`: if that ran a statement by its name, the last one that
@@ -223,7 +226,7 @@ class Poller:
 def _give_up(channel: "Channel") -> None:
     """One protocol's mistake must end its own connection, and no other."""
     log.exception("a connection failed", peer=channel.get_extra_info("peername"))
-    channel.abort()
+    channel.fail()
 
 
 def _peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
@@ -453,6 +456,14 @@ class Channel:
         self._out.clear()
         self._out_size = 0
         self._lose_soon(None)
+
+    def fail(self) -> None:
+        """Abort after a mistake of the protocol's, which hears of it first."""
+        try:
+            self._protocol.failed()
+        except Exception:
+            log.exception("a connection failed once more")
+        self.abort()
 
     def _send_last(self) -> None:
         """What was put off would have gone already if it hadn't been."""

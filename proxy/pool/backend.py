@@ -39,6 +39,9 @@ class Borrower:
     def backend_lost(self, error: PgError) -> None:
         """The connection broke; the backend is no longer yours."""
 
+    def backend_failed(self) -> None:
+        """A call has raised: what state things are in is not known. `backend_lost` follows."""
+
     def backend_congested(self, congested: bool) -> None:
         """The server takes less than it is sent, or all again."""
 
@@ -179,6 +182,10 @@ class Backend(ChannelProtocol):
         self._on_lost(self, error)
         if owner is not None:
             owner.backend_lost(error)
+
+    def failed(self) -> None:
+        if self.owner is not None:
+            self.owner.backend_failed()
 
     def returned(self, request: bytes) -> None:
         if self.owner is not None:

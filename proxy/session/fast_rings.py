@@ -18,8 +18,8 @@ from proxy.routing.plan import Plan
 from proxy.session.context import DatabaseContext
 from proxy.session.downstream import Downstream
 from proxy.session.plans import PlanCache
-from proxy.topology.counters import Tally
-from proxy.topology.statement_tallies import StatementTally
+from proxy.topology.counters import Counters, Tally
+from proxy.topology.statement_tallies import SELDOM, StatementTally
 
 _MOST_GROUPS: Final = 64
 """Of one pool: clients in more states of settings would take each other's servers all the time."""
@@ -135,11 +135,9 @@ class Ring:
 
 _rings: Final[dict[Key, Ring]] = {}
 _closed: Final[list[Ring]] = []
-_Counted = tuple[Tally, StatementTally | None]
-"""What a slot counts for, the second where the cache is passed by."""
-_slots: Final[dict[_Counted, int]] = {}
-_counted: Final[list[_Counted]] = []
-"""By the number of their slot."""
+_slots: Final[dict[tuple[Tally, StatementTally | None], int]] = {}
+_counted: Final[list[tuple[Counters, Tally, StatementTally | None]]] = []
+"""By the number of their slot; where the cache is passed by, what counts that."""
 
 
 def ring_of(context: DatabaseContext, key: Key) -> Ring | None:
@@ -154,11 +152,11 @@ def _slot(group: Group, plan: Plan) -> int:
     node = group.pool.node
     tally = group.context.counters.tally(node.role.value, node.name, plan.kind)
     passes = plan.cache is not None and group.context.cache is not None
-    counted = tally, plan.cache.tally if plan.cache is not None and passes else None
-    slot = _slots.get(counted)
+    passing = plan.cache.tally if plan.cache is not None and passes else None
+    slot = _slots.get((tally, passing))
     if slot is None:
-        slot = _slots[counted] = fast_path.open_slot(passes)
-        _counted.append(counted)
+        slot = _slots[tally, passing] = fast_path.open_slot(passes)
+        _counted.append((group.context.counters, tally, passing))
     return slot
 
 
@@ -205,8 +203,9 @@ def _collect() -> None:
         counters.plan_hits += simple
         context.prepared.asked += parsed
     for slot, count, seconds, buckets in of_slots:
-        tally, passing = _counted[slot]
+        counters, tally, passing = _counted[slot]
         if passing is not None:
+            counters.cache_bypasses[SELDOM] += count
             passing.passed(count)
         tally.count += count
         tally.durations.total += seconds

@@ -91,7 +91,7 @@ def _ring_of(entry: Entry) -> Ring | None:
     """Its ring, in which its pool is; None where what it runs is nothing for the fast path."""
     context, plan = entry.context, entry.plan
     if (
-        entry.batch.shape not in _SHAPES
+        not _is_alike(entry.batch)
         or not _is_relayed(plan)
         or not _passes_cache(context, plan)
         or context.sharded
@@ -152,12 +152,19 @@ def _is_exact(entry: Entry) -> bool | None:
     prepared = batch.bound[0]
     current = prepared.plan is plan and prepared.plan_version == plans.version
     plain = prepared.executes is None and prepared.runs is None
-    return False if current and plain and _is_named(batch) else None
+    return False if current and plain else None
 
 
-def _is_named(batch: Batch) -> bool:
-    """Whether it parses what it runs, or runs only what was prepared by a name."""
+def _is_alike(batch: Batch) -> bool:
+    """Whether it is a Query, parses what it runs, or runs only what was prepared by a name."""
     references = batch.references
+    if batch.shape not in _SHAPES:
+        return False
     if references is None:
-        return batch.unnamed is not None
-    return len(references) == 1 and references[0].action == USES and not references[0].unnamed
+        return batch.text is not None or batch.unnamed is not None
+    return (
+        batch.text is None
+        and len(references) == 1
+        and references[0].action == USES
+        and not references[0].unnamed
+    )

@@ -28,6 +28,7 @@ from proxy.session.sequences import Sequences
 from proxy.session.transaction import IDLE
 from proxy.topology.node import Node, Role
 from proxy.wire import errors, messages
+from proxy.wire.errors import PgError
 from proxy.wire.framing import split_messages, whole_messages
 
 _PARAMETER_STATUS: Final = ord("S")
@@ -291,6 +292,10 @@ class Link(Borrower):
         if relay.untouched or relay.held or not relay.errors:
             return False
         return errors.error_fields(relay.errors[-1]).get("V") in ("FATAL", "PANIC")
+
+    def backend_failed(self) -> None:
+        """The client would wait for ever, or take one answer for another."""
+        self._session.fatal(PgError(errors.INTERNAL_ERROR, "Penstock failed; its log says how"))
 
     def backend_congested(self, congested: bool) -> None:
         """The server doesn't take bytes as fast as the client sends them, or does again."""

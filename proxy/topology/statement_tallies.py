@@ -80,8 +80,9 @@ class StatementTally:
     def _seen(self, asked: int, again: int) -> None:
         self._asked += asked
         self._again += again
-        if self.seldom and self._asked >= 4 * _SAMPLE:
-            self._weigh(self._again * self._share < 2 * self._asked)
+        hits = self.hits - self._hits_before
+        if self.seldom and self._asked + hits >= 4 * _SAMPLE:
+            self._weigh((self._again + hits) * self._share < 2 * (self._asked + hits))
 
     def _weigh(self, seldom: bool) -> None:
         self.seldom = seldom

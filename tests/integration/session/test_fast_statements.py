@@ -106,7 +106,10 @@ async def test_each_client_and_each_server_has_others(proxy: Proxy) -> None:
             at, number = chance.randrange(3), chance.randrange(1, 1000)
             if step % 50 == 49:
                 assert (await client.query(text_of(number))).value == f"v{number}"
-            client.send(runs("abc"[at], number, chance.random() < 0.7))
+            name = "abc"[at]
+            if step % 20 == 7:  # another batch than those before and behind it
+                client.send(close(name), parse(TEXTS[kinds[at]], name))
+            client.send(runs(name, number, chance.random() < 0.7))
             assert (await client.until("Z")).value == MEANINGS[kinds[at]](number)
         client.vanish()
 
