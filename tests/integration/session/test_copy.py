@@ -152,7 +152,7 @@ async def test_fail_by_the_server(one: RawClient, extended: bool) -> None:
 async def test_fail_while_a_message_is_sent(module_proxy: Proxy, one: RawClient, cut: int) -> None:
     """The rest of it must not be taken for something else, by this client's server connection nor
     by its next user."""
-    count = "SELECT count(*) FROM t /* penstock: node=primary */"  # a replica may be behind
+    count = "SELECT count(*) FROM t /* penstock: primary */"  # a replica may be behind
     data = copy_data(b"2\n" * 20_000)
     one.send(query(COPY))
     await one.until("G")
