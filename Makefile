@@ -86,9 +86,10 @@ demo: $(COMPILED)
 
 test-compiled: $(COMPILED)
 	PENSTOCK_TREE=$(CURDIR)/$(TREE) $(BIN)/pytest $(PYTEST_PARALLEL) -m "not serial" \
-		tests/unit/wire tests/unit/session tests/unit/sql/test_skeleton.py \
+		tests/unit/wire tests/unit/auth tests/unit/session tests/unit/sql/test_skeleton.py \
 		tests/integration/session tests/integration/sharding \
-		$(patsubst %,tests/integration/cache/test_%.py,results write_back) \
+		$(patsubst %,tests/integration/cache/test_%.py,admission results write_back) \
+		$(patsubst %,tests/integration/auth/test_%.py,methods encrypted throttle) \
 		$(patsubst %,tests/faults/session/test_%.py,fast_replicas own_writes) \
 		$(patsubst %,tests/compat/test_%.py,asyncpg pgbench psycopg psycopg_pipeline shared_backends node) \
 		$(ARGS)

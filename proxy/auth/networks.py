@@ -5,6 +5,7 @@ Source: PostgreSQL 16, hba.c (parse_hba_line, check_same_host_or_net).
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 
 from proxy.auth.problems import BadLine
 from proxy.auth.tokens import Token
@@ -72,6 +73,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
+@lru_cache(4096)
 def parse_address(host: str) -> Address | None:
     """A client's address; one of IPv4 that came through an IPv6 socket is of IPv4."""
     try:

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -60,6 +61,7 @@ from proxy.wire.errors import PgError
 
 log = structlog.get_logger(__name__)
 
+_KEPT_CAPS = 4096
 _SWEEP_SECONDS = 1.0
 _PATIENCE = 0.5
 """Seconds for which queries stay on the fast path through a sweep."""
@@ -237,8 +239,8 @@ class Process:
                 settings.server.max_client_connections,
                 frozenset(settings.auth.admins),
                 settings.limits.admin_clients,
-                of_database=lambda name: database_caps(settings, name),
-                of_user=lambda name: user_caps(settings, name),
+                of_database=lru_cache(_KEPT_CAPS)(lambda name: database_caps(settings, name)),
+                of_user=lru_cache(_KEPT_CAPS)(lambda name: user_caps(settings, name)),
             ),
             max_openings=settings.server.max_opening_connections,
             login_timeout=settings.server.login_timeout,

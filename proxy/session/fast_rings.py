@@ -58,7 +58,7 @@ class Group(Borrower):
 class Ring:
     """See the module's docstring. Made by `ring_of`."""
 
-    __slots__ = ("_fresh_after", "_seldom", "context", "groups", "key")
+    __slots__ = ("_fresh_after", "_seldom", "_watch", "context", "groups", "key")
 
     def __init__(self, context: DatabaseContext, key: Key) -> None:
         self.context = context
@@ -71,7 +71,8 @@ class Ring:
         for group, following in zip(groups, groups[1:] + groups[:1], strict=True):
             fast_path.link_group(group.number, following.number)
             key.plans.fast_groups.append(group.number)
-        context.topology.observers.append(self._look)
+        self._watch = _watch_of(context)
+        self._watch.rings.append(self)
 
     def admit(self, fresh_after: float) -> None:
         """A client enters that must see all writes acknowledged before that moment."""
@@ -94,7 +95,7 @@ class Ring:
             self._seldom.clear()
             self.key.plans.forget_fast()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Close if not all would go here any more."""
         context, key = self.context, self.key
         nodes = standing(
@@ -113,7 +114,7 @@ class Ring:
 
     def close(self) -> None:
         """Take nobody any more; who is in it leaves with his next request."""
-        self.context.topology.observers.remove(self._look)
+        self._watch.forget(self)
         del _rings[self.key]
         _closed.append(self)
         for group in self.groups.values():
@@ -133,6 +134,58 @@ class Ring:
             self.key.plans.fast_groups.remove(group.number)
 
 
+class _Watch:
+    """Has the rings of one database look anew when something is other than it was: there may be
+    many, and their nodes are asked many times a second."""
+
+    __slots__ = ("_fresh_until", "_state", "context", "rings")
+
+    def __init__(self, context: DatabaseContext) -> None:
+        self.context = context
+        self.rings: list[Ring] = []
+        self._state: object = None
+        self._fresh_until: list[float] = []
+        context.topology.observers.append(self.look)
+
+    def look(self) -> None:
+        """The topology's call."""
+        context, most = self.context, self.context.max_lag
+        topology = context.topology
+        lagging = [
+            most and node.lag_seconds and node.lag_seconds > most for node in topology.replicas
+        ]
+        state = (
+            [(id(node), node.healthy) for node in topology.nodes()],
+            lagging,
+            id(context.replicas),
+            context.read_your_writes,
+            context.write_back is None,
+        )
+        fresh_until = [node.fresh_until for node in topology.replicas]
+        pairs = zip(fresh_until, self._fresh_until, strict=False)
+        same = state == self._state and all(now >= before for now, before in pairs)
+        self._state, self._fresh_until = state, fresh_until
+        if not same:
+            for ring in list(self.rings):
+                ring.look()
+
+    def forget(self, ring: Ring) -> None:
+        """A ring closes."""
+        self.rings.remove(ring)
+        if not self.rings:
+            self.context.topology.observers.remove(self.look)
+            _watches.remove(self)
+
+
+def _watch_of(context: DatabaseContext) -> _Watch:
+    for watch in _watches:
+        if watch.context is context:
+            return watch
+    _watches.append(_Watch(context))
+    return _watches[-1]
+
+
+_watches: Final[list[_Watch]] = []
 _rings: Final[dict[Key, Ring]] = {}
 _closed: Final[list[Ring]] = []
 _slots: Final[dict[tuple[Tally, StatementTally | None], int]] = {}

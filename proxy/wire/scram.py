@@ -72,6 +72,11 @@ def _hmac(key: bytes, text: bytes) -> bytes:
     return hmac.digest(key, text, "sha256")
 
 
+def _both(one: bytes, other: bytes) -> bytes:
+    """XOR of two keys of the same length."""
+    return (int.from_bytes(one) ^ int.from_bytes(other)).to_bytes(len(one))
+
+
 def saslprep(password: str) -> str:
     """RFC 4013 for the passwords that it admits, the password unchanged otherwise."""
     if password.isascii():
@@ -198,7 +203,7 @@ class ScramServer:
         signature = _hmac(verifier.stored_key, auth_message)
         if len(proof) != len(signature):
             raise ScramError("the client's SCRAM proof has a wrong length")
-        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
+        client_key = _both(proof, signature)
         if not hmac.compare_digest(hashlib.sha256(client_key).digest(), verifier.stored_key):
             raise ScramError("the password is wrong")
         self.keys = ScramKeys(verifier.salt, verifier.iterations, client_key, verifier.server_key)
@@ -245,7 +250,7 @@ class ScramClient:
         auth_message = f"n=,r={self._nonce}".encode() + b"," + message + b"," + without_proof
         signature = _hmac(hashlib.sha256(client_key).digest(), auth_message)
         self._server_signature = _hmac(server_key, auth_message)
-        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        proof = _both(client_key, signature)
         return without_proof + b",p=" + base64.b64encode(proof)
 
     def _keys(self, salt: bytes, iterations: int) -> tuple[bytes, bytes]:

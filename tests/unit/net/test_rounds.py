@@ -20,7 +20,7 @@ class Wired(ChannelProtocol):
         self.peer.setblocking(False)
         self.hear = hear
         self.congested: Callable[[], None] | None = None
-        self.lost = False
+        self.lost = self.told = False
         self.channel = Channel(own, self, poller())
 
     def data_received(self, data: bytes) -> None:
@@ -29,6 +29,9 @@ class Wired(ChannelProtocol):
     def pause_writing(self) -> None:
         if self.congested is not None:
             self.congested()
+
+    def failed(self) -> None:
+        self.told = not self.channel.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -148,6 +151,7 @@ async def test_a_mistake_ends_one_connection_alone(rounds: Poller) -> None:
         one.peer.send(b"data")
     rounds._poll()
     assert wrong.channel.is_closing()
+    assert (wrong.told, right.told) == (True, False)
     assert heard == [b"data"]
     assert not right.channel.is_closing()
 
