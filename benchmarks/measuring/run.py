@@ -168,7 +168,7 @@ class _Scene:
         took = 0.0
         for number in range(len(done) + 1, self._options.rounds + 1):
             begun = time.monotonic()
-            if number > 1 and not allowance.has(took):
+            if number > self._scenario.least and not allowance.has(took):
                 self._progress.advance(self._part.steps(self._options.rounds - number + 1))
                 return
             taken = self._round(number, rate)
