@@ -187,8 +187,7 @@ static Py_ssize_t key_of(const char *request, Py_ssize_t size, int exact, char *
 /* What a client runs by this request; borrowed. NULL if that isn't known, or on an error. */
 static PyObject *statement_of(Place *client, const char *request, Py_ssize_t size) {
     Execution one;
-    if (!PyDict_Check(client->statements) ||
-        !find_execution((const unsigned char *)request, size, 0, &one) || one.end != size)
+    if (!find_execution((const unsigned char *)request, size, 0, &one) || one.end != size)
         return NULL;
     PyObject *name = PyBytes_FromStringAndSize(request + one.name, one.name_end - one.name);
     if (name == NULL) return NULL;
@@ -210,9 +209,10 @@ static PyObject *name_of(PyObject *statement) {
     return name;
 }
 
-/* Whether a server has the statement, as its clients know it: 1, 0, or -1 for an error. The same
- * as `session.batch.is_ready`. */
+/* Whether a server has the statement, as its clients know it, or none is needed (NULL): 1, 0, or -1
+ * for an error. The same as `session.batch.is_ready`. */
 static int has(Place *server, PyObject *statement) {
+    if (statement == NULL) return 1;
     PyObject *name = name_of(statement);
     if (name == NULL) return -1;
     PyObject *there = PyDict_GetItemWithError(server->statements, name);
@@ -236,16 +236,11 @@ static Py_ssize_t renamed(PyObject *statement, const char *request, Py_ssize_t r
     if (name == NULL) return -1;
     Py_ssize_t length = PyBytes_GET_SIZE(name), old = one.name_end - one.name;
     Py_ssize_t size = request_size - old + length;
-    if (size <= room) {
-        uint32_t bind = length_at(data, 0) - (uint32_t)old + (uint32_t)length;
-        char head[6] = {'B', (char)(bind >> 24), (char)(bind >> 16), (char)(bind >> 8), (char)bind, 0};
-        memcpy(out, head, sizeof(head));
-        memcpy(out + sizeof(head), PyBytes_AS_STRING(name), (size_t)length);
-        memcpy(out + sizeof(head) + length, data + one.name_end,
-               (size_t)(request_size - one.name_end));
-    } else {
+    if (size <= room)
+        rename_bind(data, 0, request_size, old, PyBytes_AS_STRING(name), length,
+                    (unsigned char *)out);
+    else
         size = 0;
-    }
     Py_DECREF(name);
     return size;
 }
@@ -538,8 +533,7 @@ static int go_on(Group *group, int server_at, double now) {
     group->owed = group->wanted && !group->owed;
     while (group->queue_count && !group->owed) {
         int client_at = group->queue[0];
-        PyObject *statement = places[client_at]->statement;
-        int fits = statement == NULL ? 1 : has(places[server_at], statement);
+        int fits = has(places[server_at], places[client_at]->statement);
         if (fits < 0) return 0;
         if (!fits) { /* it has to be prepared there first */
             if (!dismiss_one(client_at, ASKS, NULL, 0)) return 0;
@@ -558,7 +552,7 @@ static int go_on(Group *group, int server_at, double now) {
 static int take_idle(Group *group, PyObject *statement) {
     for (int at = group->idle_count; at-- > 0;) {
         int server_at = group->idle[at];
-        int fits = statement == NULL ? 1 : has(places[server_at], statement);
+        int fits = has(places[server_at], statement);
         if (fits < 0) return -2;
         if (!fits) continue;
         memmove(&group->idle[at], &group->idle[at + 1],
@@ -961,6 +955,12 @@ static PyObject *add_server(PyObject *module, PyObject *const *arguments, Py_ssi
     return PyBool_FromLong(PyList_GET_SIZE(odd) > 0);
 }
 
+/* An idle server leaves: its owner, and the request as for RETURNS. */
+static PyObject *taken(int descriptor) {
+    PyObject *request = before_of(places[descriptor]);
+    return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
+}
+
 static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
     if (!arguments_are(count, 2)) return NULL;
@@ -969,9 +969,7 @@ static PyObject *recall(PyObject *module, PyObject *const *arguments, Py_ssize_t
     if (group == NULL || wanted < 0) return NULL;
     if (wanted) group->wanted = 1;
     if (!group->idle_count) Py_RETURN_NONE;
-    int descriptor = group->idle[0]; /* the longest unused: the pool keeps them in that order */
-    PyObject *request = before_of(places[descriptor]);
-    return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
+    return taken(group->idle[0]); /* the longest unused: the pool keeps them in that order */
 }
 
 static PyObject *take_last(PyObject *module, PyObject *number) {
@@ -979,9 +977,7 @@ static PyObject *take_last(PyObject *module, PyObject *number) {
     Group *group = take_group(number);
     if (group == NULL) return NULL;
     if (!group->idle_count) Py_RETURN_NONE;
-    int descriptor = group->idle[group->idle_count - 1];
-    PyObject *request = before_of(places[descriptor]);
-    return request == NULL ? NULL : Py_BuildValue("(NN)", vacate(descriptor), request);
+    return taken(group->idle[group->idle_count - 1]);
 }
 
 static PyObject *uncrowd(PyObject *module, PyObject *number) {

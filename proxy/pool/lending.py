@@ -132,11 +132,9 @@ class Lending(Connections):
         if self._waiting:
             return False
         for group in self.fast_groups:
-            recalled = fast_path.take_last(group)
-            if recalled is not None:
-                backend, request = recalled
-                assert isinstance(backend, Backend)
-                backend.returned(request)
+            taken = fast_path.take_last(group)
+            if taken is not None:
+                _return(taken)
                 break
         return bool(self._idle)
 
@@ -144,10 +142,8 @@ class Lending(Connections):
         """Have back what is idle on the fast path, and all others as they become free if they are
         wanted too; whether one may be lent now."""
         for group in self.fast_groups:
-            while (recalled := fast_path.recall(group, all_of_them)) is not None:
-                backend, request = recalled
-                assert isinstance(backend, Backend)
-                backend.returned(request)
+            while (taken := fast_path.recall(group, all_of_them)) is not None:
+                _return(taken)
         return bool(self._idle) and not self._waiting
 
     def may_go_on(self, backend: Backend) -> bool:
@@ -345,3 +341,10 @@ class Lending(Connections):
 
     def _all_idle(self) -> list[Backend]:
         return [*self._stale, *self._idle, *self._aside]
+
+
+def _return(taken: tuple[object, bytes]) -> None:
+    """What was taken from the fast path leaves it."""
+    backend, request = taken
+    assert isinstance(backend, Backend)
+    backend.returned(request)

@@ -3,6 +3,8 @@
 `session.Session` is the one that there is; `link.Link` and what builds on it know only this.
 """
 
+from typing import Final
+
 from proxy.net.clock import clock
 from proxy.routing.plan import Plan
 from proxy.routing.route import Route, Target
@@ -14,7 +16,10 @@ from proxy.session.listening import Listening
 from proxy.session.prepared import Prepared
 from proxy.session.recipient import Recipient
 from proxy.session.vacancy import Vacancy
+from proxy.wire import errors
 from proxy.wire.errors import PgError
+
+MISTAKE: Final = PgError(errors.INTERNAL_ERROR, "Penstock failed; its log says how")
 
 
 class Downstream(Recipient):

@@ -81,11 +81,13 @@ class Ring:
     def learn(self, request: bytes, plan: Plan, exact: bool) -> bool:
         """Recognise what is like this request; false if it can't be done."""
         terms, cache = plan.cache, self.context.cache
+        passing = None
         if terms is not None and cache is not None:
+            passing = terms.tally
             fast_path.watch(cache.doorkeeper.memory)
-            self._seldom[terms.tally] = None
+            self._seldom[passing] = None
         return all(
-            fast_path.learn(group.number, request, _slot(group, plan), exact)
+            fast_path.learn(group.number, request, _slot(group, plan.kind, passing), exact)
             for group in self.groups.values()
         )
 
@@ -201,15 +203,13 @@ def ring_of(context: DatabaseContext, key: Key) -> Ring | None:
     return ring
 
 
-def _slot(group: Group, plan: Plan) -> int:
-    node = group.pool.node
-    tally = group.context.counters.tally(node.role.value, node.name, plan.kind)
-    passes = plan.cache is not None and group.context.cache is not None
-    passing = plan.cache.tally if plan.cache is not None and passes else None
+def _slot(group: Group, kind: str, passing: StatementTally | None) -> int:
+    node, counters = group.pool.node, group.context.counters
+    tally = counters.tally(node.role.value, node.name, kind)
     slot = _slots.get((tally, passing))
     if slot is None:
-        slot = _slots[tally, passing] = fast_path.open_slot(passes)
-        _counted.append((group.context.counters, tally, passing))
+        slot = _slots[tally, passing] = fast_path.open_slot(passing is not None)
+        _counted.append((counters, tally, passing))
     return slot
 
 

@@ -21,14 +21,13 @@ from proxy.session.batch import FLUSH, Batch
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING
 from proxy.session.context import DatabaseContext
-from proxy.session.downstream import Downstream
+from proxy.session.downstream import MISTAKE, Downstream
 from proxy.session.plans import PlanCache
 from proxy.session.relay import Relay
 from proxy.session.sequences import Sequences
 from proxy.session.transaction import IDLE
 from proxy.topology.node import Node, Role
 from proxy.wire import errors, messages
-from proxy.wire.errors import PgError
 from proxy.wire.framing import split_messages, whole_messages
 
 _PARAMETER_STATUS: Final = ord("S")
@@ -295,7 +294,7 @@ class Link(Borrower):
 
     def backend_failed(self) -> None:
         """The client would wait for ever, or take one answer for another."""
-        self._session.fatal(PgError(errors.INTERNAL_ERROR, "Penstock failed; its log says how"))
+        self._session.fatal(MISTAKE)
 
     def backend_congested(self, congested: bool) -> None:
         """The server doesn't take bytes as fast as the client sends them, or does again."""

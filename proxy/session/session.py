@@ -28,6 +28,7 @@ from proxy.session.batch import (
 from proxy.session.client import Client
 from proxy.session.combine import NOTHING, combine, executing, unexecuted
 from proxy.session.context import DatabaseContext
+from proxy.session.downstream import MISTAKE
 from proxy.session.fast_rings import Group
 from proxy.session.intake import CopyIntake
 from proxy.session.plans import PlanCache, Unanalysed
@@ -195,7 +196,7 @@ class Session(Asking):
             self._start(batch)
         except Exception:  # the analyst is there for others too
             log.exception("a connection failed", user=self.client.user)
-            self.fatal(PgError(errors.INTERNAL_ERROR, "Penstock failed; its log says how"))
+            self.fatal(MISTAKE)
             return
         finally:
             self._running = False

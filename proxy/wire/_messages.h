@@ -15,6 +15,23 @@ static inline uint32_t length_at(const unsigned char *data, Py_ssize_t position)
            (uint32_t)data[position + 3] << 8 | (uint32_t)data[position + 4];
 }
 
+/* A Bind of the unnamed portal, with what follows it up to `end`, with another name for the one of
+ * `old` bytes, into `out`, which must have room for it; its length. */
+static inline Py_ssize_t rename_bind(const unsigned char *data, Py_ssize_t start, Py_ssize_t end,
+                                     Py_ssize_t old, const char *name, Py_ssize_t length,
+                                     unsigned char *out) {
+    uint32_t bind = length_at(data, start) - (uint32_t)old + (uint32_t)length;
+    out[0] = 'B';
+    out[1] = (unsigned char)(bind >> 24);
+    out[2] = (unsigned char)(bind >> 16);
+    out[3] = (unsigned char)(bind >> 8);
+    out[4] = (unsigned char)bind;
+    out[5] = 0;
+    memcpy(out + 6, name, (size_t)length);
+    memcpy(out + 6 + length, data + start + 6 + old, (size_t)(end - start - 6 - old));
+    return end - start - old + length;
+}
+
 /* The end of a whole message of this type at `position`, or 0 if there is none. */
 static inline Py_ssize_t end_of(const unsigned char *data, Py_ssize_t size, Py_ssize_t position,
                                 unsigned char kind) {

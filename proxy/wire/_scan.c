@@ -97,16 +97,8 @@ static PyObject *renamed(PyObject *module, PyObject *const *arguments, Py_ssize_
     Py_ssize_t total = end - start - old + length;
     PyObject *result = PyBytes_FromStringAndSize(NULL, total);
     if (result == NULL) return NULL;
-    unsigned char *out = (unsigned char *)PyBytes_AS_STRING(result);
-    uint32_t bind = length_at(data, start) - (uint32_t)old + (uint32_t)length;
-    out[0] = 'B';
-    out[1] = (unsigned char)(bind >> 24);
-    out[2] = (unsigned char)(bind >> 16);
-    out[3] = (unsigned char)(bind >> 8);
-    out[4] = (unsigned char)bind;
-    out[5] = 0;
-    memcpy(out + 6, name, (size_t)length);
-    memcpy(out + 6 + length, data + start + 6 + old, (size_t)(end - start - 6 - old));
+    rename_bind(data, start, end, old, (const char *)name, length,
+                (unsigned char *)PyBytes_AS_STRING(result));
     return result;
 }
 

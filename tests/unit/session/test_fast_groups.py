@@ -192,6 +192,15 @@ class World:
             client.asked = 0
             self.answered += 1
 
+    def exchange(self, client: End, server: End, request: bytes) -> None:
+        """One query on the fast path, by this server."""
+        client.asked = number_in(request)
+        client.far.sendall(request)
+        self.turn()
+        server.far.sendall(answer(number_in(server.far.recv(65536))))
+        self.turn()
+        self.read(client)
+
     # The test as a session
 
     def enter(self, client: End) -> None:
@@ -346,12 +355,7 @@ def test_what_has_been_relayed_is_counted(world: World) -> None:
     world.enter(client)
     world.lend(server)
     for number, form in enumerate((simple, extended, extended), 1):
-        client.asked = number
-        client.far.sendall(form(number))
-        world.turn()
-        server.far.sendall(answer(number_in(server.far.recv(65536))))
-        world.turn()
-        world.read(client)
+        world.exchange(client, server, form(number))
     ((group, simples, extendeds, _, _, out, _),), ((_, count, seconds, buckets),) = (
         fast_path.collect()
     )
@@ -381,12 +385,7 @@ def test_what_ran_before_a_statement_by_its_name(world: World) -> None:
     world.enter(client)
     world.lend(server)
     for number, form in enumerate((extended, named, named), 1):
-        client.asked = number
-        client.far.sendall(form(number))
-        world.turn()
-        server.far.sendall(answer(number_in(server.far.recv(65536))))
-        world.turn()
-        world.read(client)
+        world.exchange(client, server, form(number))
     fast_path.drop(client.descriptor)
     ((kind, _, _, _, request, before, _, _),) = fast_path.take_odd()
     assert (kind, request, before) == (ASKS, named(3), extended(1))
@@ -404,12 +403,7 @@ def test_a_ring_takes_turns_and_closes_as_a_whole(world: World) -> None:
     world.lend(one)
     fast_path.add_server(other.descriptor, other, following, {}, False)
     for number, server in enumerate((other, one, other, one), 1):
-        client.asked = number
-        client.far.sendall(simple(number))
-        world.turn()
-        server.far.sendall(answer(number_in(server.far.recv(65536))))
-        world.turn()
-        world.read(client)
+        world.exchange(client, server, simple(number))
     assert (fast_path.members(world.group), fast_path.members(following)) == (2, 1)
     for group in (world.group, following):
         fast_path.close_group(group)
